@@ -1,0 +1,90 @@
+//! Devices, and the queues through which one worker reads them.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use engine_dma::Buffer;
+
+use crate::{Completion, IoError, OpenError, Request};
+
+/// What is known of an open device.
+#[derive(Debug, Clone)]
+pub struct DeviceInfo {
+    /// The spec that it was opened by.
+    pub spec: String,
+    /// The path that serves it, for a person: "io_uring with O_DIRECT on /dev/vdb".
+    pub path: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Smallest unit that the device reads by itself, in bytes.
+    pub logical_block: u32,
+    /// Longest single command in bytes; longer pieces are cut by the queue.
+    pub max_transfer: u32,
+}
+
+/// Whether to wait for completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Take what is there.
+    No,
+    /// Until at least one request completed.
+    One,
+    /// Until at least one request completed or the time is over.
+    For(Duration),
+}
+
+/// An open device, shared by all workers.
+pub trait BlockDevice: Send + Sync + Debug {
+    /// What is known of it.
+    fn info(&self) -> &DeviceInfo;
+
+    /// A queue for one worker that can have `depth` requests in flight.
+    ///
+    /// # Errors
+    /// Where the operating system or the device grants no further queue.
+    fn queue(&self, depth: u32) -> Result<Box<dyn BlockQueue>, OpenError>;
+}
+
+/// One worker's way to a device. Requests complete in any order.
+pub trait BlockQueue: Send + Debug {
+    /// A buffer of at least `length` bytes, page-aligned, in memory that this queue's device reaches without a
+    /// copy. Its contents are unspecified but initialised. Dropping it gives it back to the pool it came from.
+    ///
+    /// # Errors
+    /// `ENOMEM` where the memory cannot be had.
+    fn buffer(&mut self, length: usize) -> Result<Buffer, IoError>;
+
+    /// Starts a request.
+    ///
+    /// # Errors
+    /// Where it cannot be taken (queue full: `EBUSY`; piece outside the device or the buffer: `EINVAL`), it comes
+    /// back as a completion that tells why.
+    #[allow(clippy::result_large_err, reason = "the buffer comes back with it")]
+    fn submit(&mut self, request: Request) -> Result<(), Completion>;
+
+    /// Starts what was submitted and takes completions, adding them to `done`; answers how many were added.
+    ///
+    /// # Errors
+    /// Only where the queue itself has failed; requests then complete with errors on further polls.
+    fn poll(&mut self, wait: Wait, done: &mut Vec<Completion>) -> Result<usize, IoError>;
+
+    /// How many requests are in flight.
+    fn in_flight(&self) -> usize;
+
+    /// Reads one request to its end, with nothing else in flight on this queue. The short way for a worker that
+    /// has one thing to do; implementations may have a shorter one than submitting and polling.
+    fn read(&mut self, request: Request) -> Completion {
+        let tag = request.tag;
+        if let Err(refused) = self.submit(request) {
+            return refused;
+        }
+        let mut done = Vec::with_capacity(1);
+        loop {
+            // A queue that fails as a whole still completes its requests, each with an error.
+            let _ = self.poll(Wait::One, &mut done);
+            if let Some(place) = done.iter().position(|completion| completion.tag == tag) {
+                return done.swap_remove(place);
+            }
+        }
+    }
+}

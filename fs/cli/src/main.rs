@@ -1,0 +1,2 @@
+//! The homifs command.
+fn main() {}
