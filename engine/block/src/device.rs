@@ -43,6 +43,13 @@ pub trait BlockDevice: Send + Sync + Debug {
     /// # Errors
     /// Where the operating system or the device grants no further queue.
     fn queue(&self, depth: u32) -> Result<Box<dyn BlockQueue>, OpenError>;
+
+    /// Fills `buf` from byte `offset` on, from any thread, and waits for it. For metadata: small ranges at any
+    /// alignment, which may come through the operating system's page cache.
+    ///
+    /// # Errors
+    /// Where the range lies outside the device or does not arrive.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), IoError>;
 }
 
 /// One worker's way to a device. Requests complete in any order.
