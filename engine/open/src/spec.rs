@@ -1,0 +1,99 @@
+//! What a device spec means.
+
+use std::path::Path;
+
+use engine_block::OpenError;
+use rustix::fs::FileType;
+
+/// A device spec, understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spec<'a> {
+    /// An image file or a block device, read through the kernel.
+    Path(&'a Path),
+}
+
+impl<'a> Spec<'a> {
+    /// Understands a spec. A path that looks like something else can be written with a slash: `./soft:x`.
+    ///
+    /// # Errors
+    /// Where it is empty or names a transport that this build does not have.
+    pub(crate) fn parse(spec: &'a str) -> Result<Self, OpenError> {
+        let missing = |transport: &str| {
+            Err(OpenError::Spec(format!(
+                "cannot open {spec}: this build has no transport for {transport}; name an image file or a block \
+                 device (a file of this very name as ./{spec})"
+            )))
+        };
+        if spec.is_empty() {
+            return Err(OpenError::Spec(
+                "cannot open a device without a name: give the path of an image file or block device".into(),
+            ));
+        }
+        if spec.starts_with("soft:") {
+            return missing("an in-process NVMe controller (soft:)");
+        }
+        if spec.starts_with("vfio-user:") {
+            return missing("vfio-user sockets");
+        }
+        if is_pci_address(spec) {
+            return missing("PCI devices through VFIO");
+        }
+        Ok(Self::Path(Path::new(spec)))
+    }
+}
+
+/// `0000:3d:00.0`, or `3d:00.0` as lspci shortens it.
+fn is_pci_address(spec: &str) -> bool {
+    let is_hex =
+        |part: &str, digits: usize| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut parts = spec.rsplitn(3, ':');
+    let (Some(device), Some(bus)) = (parts.next(), parts.next()) else { return false };
+    let domain_fits =
+        parts.next().is_none_or(|domain| (4..=8).contains(&domain.len()) && is_hex(domain, domain.len()));
+    let device_fits =
+        device.split_once('.').is_some_and(|(slot, function)| is_hex(slot, 2) && is_hex(function, 1));
+    domain_fits && is_hex(bus, 2) && device_fits
+}
+
+/// A file type with its article.
+pub(crate) fn in_words(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        FileType::Unknown => "of an unknown type",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spec_of_a_transport_not_built_is_refused_by_name() {
+        for spec in ["soft:disk.img", "vfio-user:/run/x.sock", "0000:3d:00.0", "3d:00.0", "10000:ff:1f.7", ""]
+        {
+            let refused = Spec::parse(spec).unwrap_err().to_string();
+            assert!(refused.contains(spec), "{refused}");
+        }
+    }
+
+    #[test]
+    fn spec_that_is_a_path_is_taken_as_one() {
+        for spec in [
+            "disk.img",
+            "/dev/vdb",
+            "./soft:disk.img",
+            "a:b",
+            "0000:3d:00",
+            "x000:3d:00.0",
+            "/dev/pci:3d:00.0",
+        ] {
+            assert_eq!(Spec::parse(spec).unwrap(), Spec::Path(Path::new(spec)), "{spec}");
+        }
+    }
+}

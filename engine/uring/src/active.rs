@@ -1,0 +1,109 @@
+//! A request on its way: what of it was started, what is still out, what went wrong.
+
+use engine_block::{Completion, IoError, Piece, Request};
+use engine_dma::{Buffer, to_u64};
+
+use crate::cut::Command;
+use crate::geometry::Geometry;
+
+/// A request that a queue has accepted.
+#[derive(Debug)]
+pub(crate) struct Active {
+    request: Request,
+    /// The piece whose commands are being made, and how many of its bytes have one.
+    piece: usize,
+    covered: usize,
+    /// Commands that the kernel has.
+    pub(crate) out: u32,
+    failure: Option<IoError>,
+    /// The place in the scatter list of what failed: the byte of the buffer.
+    failed_at: usize,
+}
+
+impl Active {
+    /// Takes a request in, or hands it back as a completion where a piece lies outside the device or the buffer.
+    #[allow(clippy::result_large_err, reason = "the buffer comes back with it")]
+    pub(crate) fn accept(request: Request, size: u64) -> Result<Self, Completion> {
+        match request.pieces.iter().find(|piece| !fits(piece, size, request.buffer.len())) {
+            Some(piece) => {
+                let error = IoError {
+                    offset: piece.device_offset,
+                    length: to_u64(piece.length),
+                    errno: libc::EINVAL,
+                };
+                Err(refuse(request, error))
+            }
+            None => Ok(Self { request, piece: 0, covered: 0, out: 0, failure: None, failed_at: 0 }),
+        }
+    }
+
+    /// The next command to start; none once all are started or one has failed.
+    pub(crate) fn next(&mut self, geometry: &Geometry) -> Option<Command> {
+        if self.failure.is_some() {
+            return None;
+        }
+        loop {
+            let piece = self.request.pieces.get(self.piece)?;
+            if self.covered < piece.length {
+                let command = Command::next(piece, self.covered, geometry);
+                self.covered += command.wanted;
+                return Some(command);
+            }
+            self.piece += 1;
+            self.covered = 0;
+        }
+    }
+
+    /// Whether [`next`](Self::next) would answer one.
+    pub(crate) fn has_more(&self) -> bool {
+        let covered_here = |piece: &Piece| self.covered < piece.length;
+        let rest = self.request.pieces.get(self.piece..).unwrap_or_default();
+        self.failure.is_none()
+            && rest
+                .split_first()
+                .is_some_and(|(this, later)| covered_here(this) || later.iter().any(|piece| piece.length > 0))
+    }
+
+    /// Notes that `command` failed after `arrived` of its bytes. The earliest failure in the buffer is the one told.
+    pub(crate) fn fail(&mut self, command: &Command, arrived: usize, errno: i32) {
+        let (offset, length) = command.missing(arrived);
+        if self.failure.is_none() || command.buffer_offset < self.failed_at {
+            self.failure = Some(IoError { offset, length, errno });
+            self.failed_at = command.buffer_offset;
+        }
+    }
+
+    pub(crate) fn buffer(&self) -> &Buffer {
+        &self.request.buffer
+    }
+
+    pub(crate) fn buffer_mut(&mut self) -> &mut Buffer {
+        &mut self.request.buffer
+    }
+
+    /// The end, with nothing out any more.
+    pub(crate) fn complete(self) -> Completion {
+        let result = self.failure.map_or(Ok(()), Err);
+        Completion { tag: self.request.tag, buffer: self.request.buffer, result }
+    }
+}
+
+/// The request back, unstarted.
+pub(crate) fn refuse(request: Request, error: IoError) -> Completion {
+    Completion { tag: request.tag, buffer: request.buffer, result: Err(error) }
+}
+
+/// What to blame where a request as a whole is refused: the range of its first piece.
+pub(crate) fn whole(request: &Request, errno: i32) -> IoError {
+    let first = request.pieces.first();
+    IoError {
+        offset: first.map_or(0, |piece| piece.device_offset),
+        length: first.map_or(0, |piece| to_u64(piece.length)),
+        errno,
+    }
+}
+
+fn fits(piece: &Piece, size: u64, buffer: usize) -> bool {
+    piece.device_offset.checked_add(to_u64(piece.length)).is_some_and(|end| end <= size)
+        && piece.buffer_offset.checked_add(piece.length).is_some_and(|end| end <= buffer)
+}

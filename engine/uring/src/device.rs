@@ -1,0 +1,154 @@
+//! An open file or block device, served through the kernel.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use engine_block::{BlockDevice, BlockQueue, DeviceInfo, IoError, OpenError};
+use engine_dma::{Pool, to_u64};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{Errno, pread};
+
+use crate::geometry::{self, Geometry};
+use crate::pread_queue::PreadQueue;
+
+/// Which of the kernel's ways to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backend {
+    /// io_uring where the kernel grants it, else pread.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// pread.
+    Pread,
+}
+
+/// Whether reads of file contents pass by the page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direct {
+    /// Where the file can be read so.
+    #[default]
+    Auto,
+    /// Always, or refuse the file.
+    On,
+    /// Never.
+    Off,
+}
+
+/// What the caller would like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Preference {
+    /// Which of the kernel's ways to read.
+    pub backend: Backend,
+    /// Whether to pass by the page cache.
+    pub direct: Direct,
+}
+
+/// A regular file or block device that the kernel reads for us.
+#[derive(Debug)]
+pub struct KernelDevice {
+    info: DeviceInfo,
+    geometry: Geometry,
+    /// The file as the caller opened it, with whatever locks or claims hang on it; reads metadata.
+    held: File,
+    /// The same file, opened the way that contents are read.
+    data: Arc<File>,
+}
+
+impl KernelDevice {
+    /// Serves `file`, a regular file or block device open for reading, in the way preferred. `spec` is what the user
+    /// called it. Locks and claims on `file` last as long as the device.
+    ///
+    /// # Errors
+    /// Where the file cannot be read in the way preferred.
+    pub fn new(file: File, spec: &str, preference: Preference) -> Result<Self, OpenError> {
+        let system = |action: &'static str, error: Errno| OpenError::System {
+            action,
+            device: spec.to_owned(),
+            source: error.into(),
+        };
+        let size = geometry::size(&file).map_err(|error| system("find the size of", error))?;
+        let direct = match preference.direct {
+            Direct::Off => None,
+            Direct::Auto | Direct::On => {
+                open_direct(&file, size).map_err(|error| system("open for direct reading", error))?
+            }
+        };
+        if direct.is_none() && preference.direct == Direct::On {
+            return Err(system("open for direct reading", Errno::INVAL));
+        }
+        let direct_word = if direct.is_some() { "with O_DIRECT" } else { "through the page cache" };
+        let (data, geometry) = match direct {
+            Some(direct) => direct,
+            None => {
+                let data = reopen(&file, OFlags::empty()).map_err(|error| system("open", error))?;
+                (data, Geometry::buffered(size))
+            }
+        };
+        let info = DeviceInfo {
+            spec: spec.to_owned(),
+            path: format!("pread {direct_word} on {spec}"),
+            size,
+            logical_block: geometry.block.max(512),
+            max_transfer: geometry.max_transfer,
+        };
+        Ok(Self { info, geometry, held: file, data: Arc::new(data) })
+    }
+}
+
+impl BlockDevice for KernelDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn queue(&self, depth: u32) -> Result<Box<dyn BlockQueue>, OpenError> {
+        let pool = Pool::new(4 << 20, 4);
+        Ok(Box::new(PreadQueue::new(Arc::clone(&self.data), self.geometry, pool, depth)))
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), IoError> {
+        let length = to_u64(buf.len());
+        if offset.checked_add(length).is_none_or(|end| end > self.info.size) {
+            return Err(IoError { offset, length, errno: libc::EINVAL });
+        }
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let position = offset + to_u64(done);
+            let failed = |errno| IoError { offset: position, length: length - to_u64(done), errno };
+            match pread(&self.held, rest, position) {
+                // The device has become shorter than it was.
+                Ok(0) => return Err(failed(libc::EIO)),
+                Ok(newly) => done += newly,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(failed(error.raw_os_error())),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same file once more, with a file description of its own.
+fn reopen(file: &File, extra: OFlags) -> rustix::io::Result<File> {
+    // By the descriptor rather than the name, which may lead to another file by now.
+    let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+    open(again, OFlags::RDONLY | OFlags::CLOEXEC | extra, Mode::empty()).map(File::from)
+}
+
+/// The file opened for direct reads, or `None` where its file system does not do them.
+fn open_direct(file: &File, size: u64) -> rustix::io::Result<Option<(File, Geometry)>> {
+    let Some(units) = geometry::direct_units(file)? else { return Ok(None) };
+    let direct = match reopen(file, OFlags::DIRECT) {
+        Err(Errno::INVAL) => return Ok(None),
+        other => other?,
+    };
+    let geometry = Geometry::direct(size, units);
+    // Some file systems take the flag and refuse the reads.
+    let mut pool = Pool::new(0, 0);
+    let mut probe = pool.take(engine_dma::to_usize(units.block.into())).map_err(|_| Errno::NOMEM)?;
+    match pread(&direct, &mut probe[..], 0) {
+        Err(Errno::INVAL) => Ok(None),
+        // Whether the first block is readable is not the question here.
+        _ => Ok(Some((direct, geometry))),
+    }
+}

@@ -1,0 +1,79 @@
+//! How long a file is and in which units it can be read.
+
+use std::fs::File;
+
+use rustix::fs::{AtFlags, FileType, SeekFrom, StatxFlags, fstat, ioctl_blksszget, seek, statx};
+use rustix::io::Errno;
+
+/// Longest single command. The kernel splits it further where the device wants that; cutting it smaller here would
+/// only cost more commands.
+const MAX_TRANSFER: u32 = 1 << 20;
+
+/// Where the kernel tells nothing about direct reads, blocks of this size suit every disk.
+const SAFE_BLOCK: u32 = 4096;
+
+/// What reads of one file have to keep to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    /// Size in bytes.
+    pub(crate) size: u64,
+    /// Offsets and lengths of commands are multiples of this power of two.
+    pub(crate) block: u32,
+    /// Addresses of commands are multiples of this power of two, at most a page.
+    pub(crate) memory: u32,
+    /// Longest single command in bytes, a multiple of `block`.
+    pub(crate) max_transfer: u32,
+}
+
+/// The units of direct reads, or that there are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DirectUnits {
+    pub(crate) block: u32,
+    pub(crate) memory: u32,
+}
+
+impl Geometry {
+    /// For reads through the page cache: any alignment.
+    pub(crate) fn buffered(size: u64) -> Self {
+        Self { size, block: 1, memory: 1, max_transfer: MAX_TRANSFER }
+    }
+
+    /// For reads past the page cache.
+    pub(crate) fn direct(size: u64, units: DirectUnits) -> Self {
+        Self { size, block: units.block, memory: units.memory, max_transfer: MAX_TRANSFER }
+    }
+}
+
+/// Size of a regular file or block device in bytes.
+pub(crate) fn size(file: &File) -> rustix::io::Result<u64> {
+    let stat = fstat(file)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice {
+        return seek(file, SeekFrom::End(0));
+    }
+    u64::try_from(stat.st_size).map_err(|_| Errno::OVERFLOW)
+}
+
+/// In which units `file` can be read past the page cache; `None` where the kernel says that it cannot.
+pub(crate) fn direct_units(file: &File) -> rustix::io::Result<Option<DirectUnits>> {
+    let told = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN | StatxFlags::TYPE)?;
+    if told.stx_mask & StatxFlags::DIOALIGN.bits() != 0 {
+        let units = DirectUnits { block: told.stx_dio_offset_align, memory: told.stx_dio_mem_align };
+        return Ok((units.block != 0 && units.memory != 0).then(|| units.made_safe()));
+    }
+    // Kernels before 6.1 do not tell; a block device still has its sector size.
+    let block = if FileType::from_raw_mode(told.stx_mode.into()) == FileType::BlockDevice {
+        ioctl_blksszget(file)?
+    } else {
+        SAFE_BLOCK
+    };
+    Ok(Some(DirectUnits { block, memory: block }.made_safe()))
+}
+
+impl DirectUnits {
+    /// Arithmetic on these units relies on powers of two, and buffers are aligned to pages.
+    fn made_safe(self) -> Self {
+        let block = self.block.checked_next_power_of_two().unwrap_or(SAFE_BLOCK).min(MAX_TRANSFER);
+        let memory = self.memory.checked_next_power_of_two().unwrap_or(SAFE_BLOCK).min(SAFE_BLOCK);
+        Self { block, memory }
+    }
+}
