@@ -26,6 +26,12 @@ impl Pool {
         Self { arenas: Vec::new(), arena_length, most_arenas }
     }
 
+    /// A pool like this one, with no memory yet.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self { arenas: Vec::new(), ..*self }
+    }
+
     /// A buffer of `length` bytes.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! A request on its way: what of it was started, what is still out, what went wrong.
 
+use std::mem;
+
 use engine_block::{Completion, IoError, Piece, Request};
-use engine_dma::{Buffer, to_u64};
+use engine_dma::{Buffer, Pool, to_u64};
 
 use crate::cut::Command;
 use crate::geometry::Geometry;
@@ -15,6 +17,8 @@ pub(crate) struct Active {
     covered: usize,
     /// Commands that the kernel has.
     pub(crate) out: u32,
+    /// Whether it waits for room for further commands.
+    pub(crate) queued: bool,
     failure: Option<IoError>,
     /// The place in the scatter list of what failed: the byte of the buffer.
     failed_at: usize,
@@ -33,7 +37,9 @@ impl Active {
                 };
                 Err(refuse(request, error))
             }
-            None => Ok(Self { request, piece: 0, covered: 0, out: 0, failure: None, failed_at: 0 }),
+            None => {
+                Ok(Self { request, piece: 0, covered: 0, out: 0, queued: false, failure: None, failed_at: 0 })
+            }
         }
     }
 
@@ -71,6 +77,24 @@ impl Active {
             self.failure = Some(IoError { offset, length, errno });
             self.failed_at = command.buffer_offset;
         }
+    }
+
+    /// Lets no further command start; what has not arrived counts as failed.
+    pub(crate) fn stop(&mut self, errno: i32) {
+        if self.has_more() {
+            let error = whole(&self.request, errno);
+            self.failure = Some(error);
+        }
+    }
+
+    /// Ends a request whose memory the kernel may still write to: that memory is leaked, and the completion carries
+    /// other memory of the same length. None where there is no memory at all.
+    pub(crate) fn abandon(self, errno: i32, substitutes: &mut Pool) -> Option<Completion> {
+        let error = whole(&self.request, errno);
+        let tag = self.request.tag;
+        let buffer = substitutes.take(self.request.buffer.len()).ok();
+        mem::forget(self.request.buffer);
+        Some(Completion { tag, buffer: buffer?, result: Err(error) })
     }
 
     pub(crate) fn buffer(&self) -> &Buffer {

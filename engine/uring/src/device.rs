@@ -1,5 +1,6 @@
 //! An open file or block device, served through the kernel.
 
+use std::fmt;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -11,6 +12,13 @@ use rustix::io::{Errno, pread};
 
 use crate::geometry::{self, Geometry};
 use crate::pread_queue::PreadQueue;
+use crate::ring::Ring;
+use crate::ring_queue::RingQueue;
+
+/// Memory that a queue maps at a time, and how many such stretches it keeps. The first holds a few of the longest
+/// reads that FUSE asks for.
+const ARENA: usize = 4 << 20;
+const MOST_ARENAS: usize = 4;
 
 /// Which of the kernel's ways to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,6 +58,7 @@ pub struct Preference {
 pub struct KernelDevice {
     info: DeviceInfo,
     geometry: Geometry,
+    way: Way,
     /// The file as the caller opened it, with whatever locks or claims hang on it; reads metadata.
     held: File,
     /// The same file, opened the way that contents are read.
@@ -86,14 +95,16 @@ impl KernelDevice {
                 (data, Geometry::buffered(size))
             }
         };
+        let data = Arc::new(data);
+        let way = choose(&data, spec, preference.backend)?;
         let info = DeviceInfo {
             spec: spec.to_owned(),
-            path: format!("pread {direct_word} on {spec}"),
+            path: format!("{way} {direct_word} on {spec}"),
             size,
             logical_block: geometry.block.max(512),
             max_transfer: geometry.max_transfer,
         };
-        Ok(Self { info, geometry, held: file, data: Arc::new(data) })
+        Ok(Self { info, geometry, way, held: file, data })
     }
 }
 
@@ -103,8 +114,18 @@ impl BlockDevice for KernelDevice {
     }
 
     fn queue(&self, depth: u32) -> Result<Box<dyn BlockQueue>, OpenError> {
-        let pool = Pool::new(4 << 20, 4);
-        Ok(Box::new(PreadQueue::new(Arc::clone(&self.data), self.geometry, pool, depth)))
+        let pool = Pool::new(ARENA, MOST_ARENAS);
+        let data = Arc::clone(&self.data);
+        if self.way == Way::Pread {
+            return Ok(Box::new(PreadQueue::new(data, self.geometry, pool, depth)));
+        }
+        match RingQueue::new(data, self.geometry, pool, depth) {
+            Ok(queue) => Ok(Box::new(queue)),
+            Err(source) => {
+                let device = self.info.spec.clone();
+                Err(OpenError::System { action: "make an io_uring for", device, source })
+            }
+        }
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), IoError> {
@@ -125,6 +146,45 @@ impl BlockDevice for KernelDevice {
             }
         }
         Ok(())
+    }
+}
+
+/// The way that reads take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Ring,
+    Pread,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ring => "io_uring",
+            Self::Pread => "pread",
+        })
+    }
+}
+
+/// Settles on a way by trying whether the kernel grants a ring.
+fn choose(data: &File, spec: &str, preference: Backend) -> Result<Way, OpenError> {
+    if preference == Backend::Pread {
+        tracing::warn!(device = spec, "reading by pread, as asked: one read at a time for each worker");
+        return Ok(Way::Pread);
+    }
+    match Ring::new(1, data) {
+        Ok(_) => Ok(Way::Ring),
+        Err(source) if preference == Backend::IoUring => {
+            Err(OpenError::System { action: "make an io_uring for", device: spec.to_owned(), source })
+        }
+        Err(error) => {
+            tracing::warn!(
+                device = spec,
+                %error,
+                "no io_uring here (kernel.io_uring_disabled, or a seccomp filter?); reading by pread, one read at a \
+                 time for each worker"
+            );
+            Ok(Way::Pread)
+        }
     }
 }
 

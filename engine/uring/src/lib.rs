@@ -19,5 +19,8 @@ mod cut;
 mod device;
 mod geometry;
 mod pread_queue;
+mod ring;
+mod ring_queue;
+mod slots;
 
 pub use device::{Backend, Direct, KernelDevice, Preference};

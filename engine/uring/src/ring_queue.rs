@@ -1,0 +1,356 @@
+//! A queue that is an io_uring of its own.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine_block::{BlockQueue, Completion, IoError, Request, Wait};
+use engine_dma::{Buffer, Pool, to_u64, to_usize};
+
+use crate::active::{Active, refuse, whole};
+use crate::cut::{Command, Progress};
+use crate::geometry::Geometry;
+use crate::pread_queue::{copy_out, read_now, take};
+use crate::ring::{Entered, Ring, Target};
+use crate::slots::Slots;
+
+/// Bounds on the commands that one queue has in flight: a single request with many pieces should not have to wait
+/// for itself, and a table of commands should not grow without end.
+const FEWEST_COMMANDS: u32 = 64;
+const MOST_COMMANDS: u32 = 4096;
+
+/// A command that was interrupted this often is told as failed.
+const MOST_RETRIES: u32 = 1000;
+
+/// How long a queue that is dropped waits for what is in flight. Kernel drivers give up on a device sooner.
+const DRAIN_LIMIT: Duration = Duration::from_secs(120);
+
+/// One worker's io_uring.
+///
+/// The kernel lets only the thread that first submits use the ring. The queue may move to another thread while
+/// nothing is in flight; it then gets a new ring.
+#[derive(Debug)]
+pub(crate) struct RingQueue {
+    // First, so that it is closed before the memory that it was told of goes away.
+    ring: Ring,
+    file: Arc<File>,
+    geometry: Geometry,
+    depth: usize,
+    pool: Pool,
+    /// How many of the pool's arenas were offered to the ring.
+    offered: usize,
+    requests: Slots<Active>,
+    flights: Slots<Flight>,
+    /// Requests with commands that found no room yet.
+    crowded: VecDeque<usize>,
+    finished: VecDeque<Completion>,
+    /// For `read`, kept so that it need not be allocated.
+    taken: Vec<Completion>,
+}
+
+/// A command that the kernel has.
+#[derive(Debug)]
+struct Flight {
+    request: usize,
+    command: Command,
+    bounce: Option<Buffer>,
+    arrived: usize,
+    retries: u32,
+}
+
+impl RingQueue {
+    /// A queue for `depth` requests.
+    ///
+    /// # Errors
+    /// Where the kernel grants no further ring.
+    pub(crate) fn new(file: Arc<File>, geometry: Geometry, pool: Pool, depth: u32) -> io::Result<Self> {
+        let ring = Ring::new(entries(depth), &file)?;
+        let commands = to_usize(ring.entries().into());
+        let depth = to_usize(depth.into()).max(1);
+        Ok(Self {
+            ring,
+            file,
+            geometry,
+            depth,
+            pool,
+            offered: 0,
+            requests: Slots::new(depth),
+            flights: Slots::new(commands),
+            crowded: VecDeque::with_capacity(depth),
+            finished: VecDeque::with_capacity(depth),
+            taken: Vec::with_capacity(depth),
+        })
+    }
+
+    /// Starts as many commands of a request as there is room for, and ends the request where nothing is left of it.
+    fn issue(&mut self, number: usize) {
+        while !self.flights.is_full() {
+            let Some(active) = self.requests.get_mut(number) else { return };
+            let Some(command) = active.next(&self.geometry) else { break };
+            let bounce = if command.bounce { self.pool.take(command.length).map(Some) } else { Ok(None) };
+            let Ok(bounce) = bounce else {
+                active.fail(&command, 0, libc::ENOMEM);
+                break;
+            };
+            active.out += 1;
+            let flight = Flight { request: number, command, bounce, arrived: 0, retries: 0 };
+            if let Ok(mark) = self.flights.insert(flight) {
+                self.push(mark);
+            }
+        }
+        let Some(active) = self.requests.get_mut(number) else { return };
+        if active.has_more() && !active.queued {
+            active.queued = true;
+            self.crowded.push_back(number);
+        }
+        self.settle(number);
+    }
+
+    /// Hands the rest of a flight to the ring.
+    fn push(&mut self, mark: usize) {
+        let Some(flight) = self.flights.get_mut(mark) else { return };
+        let Some(active) = self.requests.get_mut(flight.request) else { return };
+        let (memory, start) = match &flight.bounce {
+            Some(bounce) => (bounce, flight.arrived),
+            None => (active.buffer(), flight.command.buffer_offset + flight.arrived),
+        };
+        let length = flight.command.length - flight.arrived;
+        debug_assert!(start + length <= memory.len());
+        // SAFETY: The place lies within the buffer: pieces were checked against it, and bounce memory is as long as
+        // its command.
+        let address = unsafe { memory.address().add(start) }.as_ptr();
+        let target = Target { address, length, registration: memory.arena().registration() };
+        let offset = flight.command.device_offset + to_u64(flight.arrived);
+        // SAFETY: The buffer stays in `requests` or in `flights`, untouched, until the completion of this flight was
+        // taken; where that cannot be waited for, it is leaked.
+        let pushed = unsafe { self.ring.push(offset, target, to_u64(mark)) };
+        // There are as many flights as places in the submission queue.
+        debug_assert!(pushed);
+        if !pushed {
+            self.land(mark, -libc::EBUSY);
+        }
+    }
+
+    /// Deals with the end of a flight.
+    fn land(&mut self, mark: usize, result: i32) {
+        let Some(flight) = self.flights.get_mut(mark) else { return };
+        let Ok(newly) = usize::try_from(result) else {
+            let interrupted = matches!(-result, libc::EINTR | libc::EAGAIN);
+            if interrupted && flight.retries < MOST_RETRIES {
+                flight.retries += 1;
+                return self.push(mark);
+            }
+            return self.end(mark, 0, Some(-result));
+        };
+        match flight.command.after(flight.arrived, newly, &self.geometry) {
+            Progress::Done => self.end(mark, newly, None),
+            Progress::Ended => self.end(mark, newly, Some(libc::EIO)),
+            Progress::From(next) => {
+                flight.arrived = next;
+                flight.retries = 0;
+                self.push(mark);
+            }
+        }
+    }
+
+    /// Takes a flight out, `newly` bytes after what had arrived.
+    fn end(&mut self, mark: usize, newly: usize, failure: Option<i32>) {
+        let Some(flight) = self.flights.remove(mark) else { return };
+        let Some(active) = self.requests.get_mut(flight.request) else { return };
+        let arrived = flight.arrived + newly;
+        if let Some(bounce) = &flight.bounce {
+            copy_out(active, &flight.command, bounce, arrived);
+        }
+        if let Some(errno) = failure {
+            active.fail(&flight.command, arrived, errno);
+        }
+        active.out -= 1;
+        self.settle(flight.request);
+        if let Some(crowded) = self.crowded.pop_front() {
+            if let Some(active) = self.requests.get_mut(crowded) {
+                active.queued = false;
+            }
+            self.issue(crowded);
+        }
+    }
+
+    /// Ends a request of which nothing is left.
+    fn settle(&mut self, number: usize) {
+        let over = self.requests.get_mut(number).is_some_and(|a| a.out == 0 && !a.queued && !a.has_more());
+        if over && let Some(active) = self.requests.remove(number) {
+            self.finished.push_back(active.complete());
+        }
+    }
+
+    /// Takes the completions that are there.
+    fn reap(&mut self) {
+        while let Some((mark, result)) = self.ring.completion() {
+            self.land(to_usize(mark), result);
+        }
+    }
+
+    /// Makes the ring usable by this thread, with a new one where it belongs to another.
+    fn prepare(&mut self) -> io::Result<()> {
+        if self.ring.claim()? {
+            return Ok(());
+        }
+        self.renew()?;
+        self.ring.claim().map(drop)
+    }
+
+    /// A new ring, and new memory with it: arenas remember the ring that they were registered with.
+    fn renew(&mut self) -> io::Result<()> {
+        self.ring = Ring::new(self.ring.entries(), &self.file)?;
+        self.pool = self.pool.another();
+        self.offered = 0;
+        Ok(())
+    }
+
+    /// Gives up on everything in flight because the ring has failed or belongs to another thread. The kernel may
+    /// still write to the memory, so that is never used again; completions carry other memory.
+    fn abandon(&mut self, errno: i32) {
+        tracing::error!(
+            errno,
+            requests = self.requests.taken(),
+            "an io_uring failed with reads in flight; their memory is given up"
+        );
+        self.flights.drain().for_each(mem::forget);
+        self.crowded.clear();
+        let mut substitutes = Pool::new(0, 0);
+        for active in self.requests.drain() {
+            let completion = active.abandon(errno, &mut substitutes);
+            self.finished.extend(completion);
+        }
+        if let Err(error) = self.renew() {
+            tracing::error!(%error, "no new io_uring after one failed");
+        }
+    }
+
+    fn enter(&mut self, want: bool, limit: Option<Duration>) -> Result<Entered, IoError> {
+        let failed = |errno| IoError { offset: 0, length: 0, errno };
+        if self.ring.is_foreign() {
+            if self.flights.taken() > 0 {
+                self.abandon(libc::ECANCELED);
+                return Err(failed(libc::ECANCELED));
+            }
+            return Ok(Entered::Back);
+        }
+        self.ring.enter(want, limit).map_err(|error| {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            self.abandon(errno);
+            failed(errno)
+        })
+    }
+
+    fn wait(&mut self, wait: Wait) -> Result<(), IoError> {
+        let deadline = match wait {
+            Wait::For(time) => Instant::now().checked_add(time),
+            Wait::No | Wait::One => None,
+        };
+        loop {
+            self.reap();
+            let want = wait != Wait::No && self.finished.is_empty() && self.flights.taken() > 0;
+            let limit = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let entered = self.enter(want, limit.filter(|_| want))?;
+            self.reap();
+            let over = entered == Entered::TimeOver || limit.is_some_and(|left| left.is_zero());
+            if !want || !self.finished.is_empty() || over {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl BlockQueue for RingQueue {
+    fn buffer(&mut self, length: usize) -> Result<Buffer, IoError> {
+        let buffer = take(&mut self.pool, length)?;
+        while let Some(arena) = self.pool.arenas().get(self.offered) {
+            if let Err(error) = self.ring.register(self.offered, arena) {
+                tracing::info!(%error, length = arena.length(), "memory not registered with io_uring; reads name it anew each time");
+            }
+            self.offered += 1;
+        }
+        Ok(buffer)
+    }
+
+    fn submit(&mut self, request: Request) -> Result<(), Completion> {
+        if self.in_flight() >= self.depth {
+            let error = whole(&request, libc::EBUSY);
+            return Err(refuse(request, error));
+        }
+        if self.flights.taken() > 0 && self.ring.is_foreign() {
+            self.abandon(libc::ECANCELED);
+        }
+        if let Err(error) = self.prepare() {
+            let error = whole(&request, error.raw_os_error().unwrap_or(libc::EIO));
+            return Err(refuse(request, error));
+        }
+        let active = Active::accept(request, self.geometry.size)?;
+        match self.requests.insert(active) {
+            Ok(number) => {
+                self.issue(number);
+                Ok(())
+            }
+            Err(active) => Err(active.complete()),
+        }
+    }
+
+    fn poll(&mut self, wait: Wait, done: &mut Vec<Completion>) -> Result<usize, IoError> {
+        let outcome = self.wait(wait);
+        let count = self.finished.len();
+        done.extend(self.finished.drain(..));
+        // What completed because the ring failed is passed on first; the failure is told with nothing to pass on.
+        if count > 0 { Ok(count) } else { outcome.map(|()| 0) }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.requests.taken() + self.finished.len()
+    }
+
+    fn read(&mut self, request: Request) -> Completion {
+        if request.pieces.len() == 1 {
+            return match Active::accept(request, self.geometry.size) {
+                Ok(active) => read_now(&self.file, &self.geometry, &mut self.pool, active),
+                Err(refused) => refused,
+            };
+        }
+        let tag = request.tag;
+        if let Err(refused) = self.submit(request) {
+            return refused;
+        }
+        let mut taken = mem::take(&mut self.taken);
+        loop {
+            // A ring that fails still completes its requests, each with an error.
+            let _ = self.poll(Wait::One, &mut taken);
+            if let Some(place) = taken.iter().position(|completion| completion.tag == tag) {
+                let completion = taken.swap_remove(place);
+                self.finished.extend(taken.drain(..));
+                self.taken = taken;
+                return completion;
+            }
+        }
+    }
+}
+
+impl Drop for RingQueue {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + DRAIN_LIMIT;
+        self.requests.each(|active| active.stop(libc::ECANCELED));
+        self.reap();
+        while self.flights.taken() > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.abandon(libc::ETIMEDOUT);
+            } else if self.enter(true, Some(left)).is_ok() {
+                self.reap();
+            }
+        }
+    }
+}
+
+fn entries(depth: u32) -> u32 {
+    depth.clamp(FEWEST_COMMANDS, MOST_COMMANDS).next_power_of_two()
+}
