@@ -1,1 +1,15 @@
-//! Placeholder while the rooms are laid.
+//! The FUSE session: mounts a volume and answers the kernel.
+//!
+//! [`mount`] makes the mount, [`Mounted::run`] serves it until it is unmounted. What the requests mean is decided
+//! in `homifs-core`; here they are only translated.
+#![forbid(unsafe_code)]
+
+mod attributes;
+mod filesystem;
+mod ioctl;
+mod mount;
+mod mount_table;
+mod session;
+
+pub use mount::MountError;
+pub use session::{Mounted, Unmounter, mount};

@@ -1,0 +1,130 @@
+//! A mount and its life.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fuser::{Config, MountOption, Session, SessionACL};
+use homifs_core::Homifs;
+
+use crate::filesystem::Translation;
+use crate::mount::{self, MountError};
+use crate::mount_table;
+
+/// A mounted volume that is not served yet: requests wait until [`Mounted::run`].
+#[derive(Debug)]
+pub struct Mounted {
+    session: Session<Translation>,
+    unmounter: Unmounter,
+}
+
+/// Ends a mount from another thread.
+#[derive(Debug, Clone)]
+pub struct Unmounter {
+    mountpoint: PathBuf,
+    device: String,
+}
+
+/// Mounts a volume on a directory.
+///
+/// # Errors
+/// Where the directory does not do, or FUSE is not to be had; nothing is left mounted then.
+pub fn mount(homifs: &Arc<Homifs>, mountpoint: &Path) -> Result<Mounted, MountError> {
+    let mountpoint = mount::check_mountpoint(mountpoint)?;
+    let config = session_config(homifs);
+    let session = if rustix::process::geteuid().is_root() {
+        let device = mount::open_device()?;
+        mount::mount_as_root(homifs, &device, &mountpoint)?;
+        let acl = config.acl;
+        let session = Session::from_fd(Translation::new(Arc::clone(homifs)), device, acl, config);
+        session.map_err(|error| {
+            let _ = rustix::mount::unmount(&*mountpoint, rustix::mount::UnmountFlags::DETACH);
+            MountError::Handshake(error)
+        })?
+    } else {
+        mount_as_user(homifs, &mountpoint, config)?
+    };
+    let entry = mount_table::at(&mountpoint).ok().flatten();
+    let device = entry.map(|entry| entry.device).unwrap_or_default();
+    mount::raise_read_ahead(&device, homifs.options().read_ahead);
+    Ok(Mounted { session, unmounter: Unmounter { mountpoint, device } })
+}
+
+/// How many threads answer requests: as many as asked for, else enough to keep a drive busy while some of them wait
+/// for it.
+fn worker_threads(homifs: &Homifs) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let chosen = homifs.options().threads.and_then(|threads| usize::try_from(threads).ok());
+    chosen.unwrap_or((cores * 2).clamp(4, 32)).max(1)
+}
+
+fn session_config(homifs: &Homifs) -> Config {
+    let root = rustix::process::geteuid().is_root();
+    let mut config = Config::default();
+    config.n_threads = Some(worker_threads(homifs));
+    config.clone_fd = true;
+    config.acl = match homifs.options().allow_other {
+        Some(true) => SessionACL::All,
+        Some(false) => SessionACL::Owner,
+        None if root => SessionACL::All,
+        None => SessionACL::Owner,
+    };
+    config
+}
+
+/// Lets fusermount3 mount, which knows what this user may.
+fn mount_as_user(
+    homifs: &Arc<Homifs>,
+    mountpoint: &Path,
+    mut config: Config,
+) -> Result<Session<Translation>, MountError> {
+    let options = homifs.options();
+    config.mount_options = vec![
+        MountOption::RO,
+        MountOption::FSName(homifs.source().to_owned()),
+        MountOption::Subtype("homifs".to_owned()),
+        MountOption::CUSTOM(format!("max_read={}", options.max_read)),
+    ];
+    if options.default_permissions {
+        config.mount_options.push(MountOption::DefaultPermissions);
+    }
+    mount::open_device()?;
+    Session::new(Translation::new(Arc::clone(homifs)), mountpoint, &config).map_err(|error| {
+        MountError::Refused {
+            path: mountpoint.to_owned(),
+            reason: format!("{error} (as an ordinary user this needs fusermount3, of the package fuse3)"),
+        }
+    })
+}
+
+impl Mounted {
+    /// What ends the mount from another thread.
+    #[must_use]
+    pub fn unmounter(&self) -> Unmounter {
+        self.unmounter.clone()
+    }
+
+    /// Answers the kernel until the volume is unmounted.
+    ///
+    /// # Errors
+    /// Where the connection to the kernel broke before.
+    pub fn run(self) -> io::Result<()> {
+        self.session.run()
+    }
+}
+
+impl Unmounter {
+    /// Unmounts; with `lazy` also while files are open, which then stay readable until they are closed.
+    ///
+    /// # Errors
+    /// `EBUSY` where files are open and it is not lazy; otherwise what the kernel says.
+    pub fn unmount(&self, lazy: bool) -> io::Result<()> {
+        mount::unmount(&self.mountpoint, &self.device, lazy)
+    }
+
+    /// Where the volume is mounted.
+    #[must_use]
+    pub fn mountpoint(&self) -> &Path {
+        &self.mountpoint
+    }
+}
