@@ -327,8 +327,8 @@ impl Filesystem for Translation {
         reply: ReplyIoctl,
     ) {
         let room = usize::try_from(out_size).unwrap_or(0);
-        let Some(size) = ioctl::control_request_size(command) else { return reply.error(Errno::ENOTTY) };
-        if size == 0 || room != size {
+        let Some(size) = homi_abi::control::argument_size(command) else { return reply.error(Errno::ENOTTY) };
+        if u32::try_from(room) != Ok(size) {
             return reply.error(errno(&FsError::Invalid));
         }
         match self.homifs.control(handle.0, ioctl::request(argument), &caller(request), room - 1) {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::control;
 use crate::extents::{self, Entry, Header};
 use crate::{Field, Structure};
 
@@ -56,6 +57,24 @@ pub fn extents_header() -> String {
     }
     text.push_str("\n#endif\n");
     text
+}
+
+/// The text of `include/homi_control.h`.
+#[must_use]
+pub fn control_header() -> String {
+    format!(
+        "/* SPDX-License-Identifier: MIT OR Apache-2.0 */\n\
+         /* Made by `cargo run -p homi-abi --example c_header`; do not edit. */\n\
+         #ifndef HOMI_CONTROL_H\n#define HOMI_CONTROL_H\n\n\
+         #include <sys/ioctl.h>\n\n\
+         /*\n * A control request on an open .homi/control, at most N bytes with its closing NUL, N at most {max}.\n\
+         \x20* The buffer of N bytes holds one JSON object and gets one, filled up with NULs.\n */\n\
+         #define HOMI_IOC_CONTROL(N) _IOC(_IOC_READ | _IOC_WRITE, '{letter}', {number}, N)\n\n\
+         #endif\n",
+        max = control::REQUEST_MAX,
+        letter = char::from(control::IOCTL_LETTER),
+        number = control::IOCTL_NUMBER,
+    )
 }
 
 fn write_structure(text: &mut String, structure: &Structure) {
