@@ -1,6 +1,6 @@
 //! What version 5 stores in each metadata block to tell it from another: checksum, place, volume and owner.
 
-use extents_core::{Error, Result, to_u64};
+use extents_core::{Error, Result};
 
 /// Whether the CRC-32C stored (little-endian) at byte `at` of `block` is that of the block with those four
 /// bytes taken as zeros (`xfs_verify_cksum`).
@@ -53,10 +53,5 @@ impl SelfDescription {
     fn number(&self, block: &[u8], at: usize, bytes: usize) -> Option<u64> {
         let field = block.get(at..at.checked_add(bytes)?)?;
         Some(field.iter().fold(0, |number, &byte| (number << 8) | u64::from(byte)))
-    }
-
-    /// Length of the smallest block that can hold this description.
-    pub(crate) fn end(&self) -> u64 {
-        to_u64(self.crc + 4).max(to_u64(self.owner + self.owner_bytes)).max(to_u64(self.uuid + 16))
     }
 }

@@ -74,6 +74,11 @@ impl Geometry {
         }
     }
 
+    /// Whether the superblock's counters are brought up to date at unmounting only.
+    pub(crate) fn counts_lazily(&self) -> bool {
+        self.is_v5() || self.features2.contains(Features2::LAZYSBCOUNT)
+    }
+
     /// Size of a directory block in bytes.
     pub(crate) fn dir_block_size(&self) -> u32 {
         self.block_size << self.dir_block_log

@@ -72,14 +72,22 @@ pub(crate) struct Volume {
     device: Box<dyn BlockRead>,
     geometry: Geometry,
     cache: BlockCache,
+    /// Whether nothing in the log is newer than what is on the disk.
+    recovered: bool,
 }
 
-/// The most blocks of metadata that are read as one: a directory block or an inode cluster.
-const LARGEST_READ: u64 = 1 << 20;
+/// The most bytes of metadata that are read as one: any structure has at most 64 KiB, a remote attribute value
+/// or symbolic link a header for each of its blocks in addition.
+const LARGEST_READ: u64 = 1 << 18;
+
+#[cold]
+fn outside() -> Error {
+    Error::corrupt("block pointer", "points outside the volume")
+}
 
 impl Volume {
-    pub(crate) fn new(device: Box<dyn BlockRead>, geometry: Geometry, cache_bytes: u64) -> Self {
-        Self { device, geometry, cache: BlockCache::new(cache_bytes) }
+    pub(crate) fn new(device: Box<dyn BlockRead>, geometry: Geometry, options: &OpenOptions) -> Self {
+        Self { device, geometry, cache: BlockCache::new(options.cache_bytes), recovered: !options.norecovery }
     }
 
     pub(crate) fn geometry(&self) -> &Geometry {
@@ -111,27 +119,74 @@ impl Volume {
         owner: u64,
         verify: impl FnOnce(&[u8], u64) -> Result<()>,
     ) -> Result<Arc<[u8]>> {
-        let outside = || Error::corrupt("block pointer", "points outside the volume");
         let block_size = self.geometry.block_size;
         let first = runs.first().ok_or_else(outside)?;
         let offset = first.start.to_bytes(block_size).ok_or_else(outside)?;
-        self.cache.get_or_load(CacheKey { offset, kind: kind.number(), owner }, || {
-            let total = runs
-                .iter()
-                .try_fold(0_u64, |sum, run| sum.checked_add(run.count.checked_mul(u64::from(block_size))?))
-                .filter(|&total| total <= LARGEST_READ)
-                .ok_or_else(outside)?;
-            let mut block: Arc<[u8]> = std::iter::repeat_n(0, to_usize(total)).collect();
-            let mut rest = Arc::get_mut(&mut block).ok_or_else(outside)?;
+        let load = |block: &mut [u8]| {
+            let mut rest = &mut *block;
             for run in runs {
-                let length = to_usize(run.count * u64::from(block_size));
-                let (piece, behind) = rest.split_at_mut_checked(length).ok_or_else(outside)?;
+                let length = run.count.saturating_mul(u64::from(block_size));
+                let (piece, behind) = rest.split_at_mut_checked(to_usize(length)).ok_or_else(outside)?;
                 self.device.read_at(run.start.to_bytes(block_size).ok_or_else(outside)?, piece)?;
                 rest = behind;
             }
-            verify(&block, offset)?;
+            verify(block, offset)
+        };
+        let blocks =
+            runs.iter().try_fold(0_u64, |sum, run| sum.checked_add(run.count)).ok_or_else(outside)?;
+        let length = blocks.checked_mul(u64::from(block_size)).ok_or_else(outside)?;
+        self.cached(CacheKey { offset, kind: kind.number(), owner }, length, load)
+    }
+
+    /// As [`read_verified`](Self::read_verified), for what lies at a byte and not at a block. The owner is that
+    /// which its place implies.
+    pub(crate) fn read_bytes_verified(
+        &self,
+        offset: u64,
+        length: u32,
+        kind: BlockKind,
+        verify: impl FnOnce(&[u8]) -> Result<()>,
+    ) -> Result<Arc<[u8]>> {
+        self.cached(CacheKey { offset, kind: kind.number(), owner: 0 }, u64::from(length), |bytes| {
+            self.device.read_at(offset, bytes)?;
+            verify(bytes)
+        })
+    }
+
+    /// Contiguous blocks that `prepare` may change before they are kept.
+    pub(crate) fn read_prepared(
+        &self,
+        run: BlockRun,
+        kind: BlockKind,
+        prepare: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<Arc<[u8]>> {
+        let offset = run.start.to_bytes(self.geometry.block_size).ok_or_else(outside)?;
+        let length = run.count.saturating_mul(u64::from(self.geometry.block_size));
+        self.cached(CacheKey { offset, kind: kind.number(), owner: 0 }, length, |bytes| {
+            self.device.read_at(offset, bytes)?;
+            prepare(bytes)
+        })
+    }
+
+    fn cached(
+        &self,
+        key: CacheKey,
+        length: u64,
+        fill: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<Arc<[u8]>> {
+        self.cache.get_or_load(key, || {
+            if length > LARGEST_READ {
+                return Err(Error::corrupt("block pointer", "a structure larger than any may be"));
+            }
+            let mut block: Arc<[u8]> = std::iter::repeat_n(0, to_usize(length)).collect();
+            fill(Arc::get_mut(&mut block).ok_or_else(outside)?)?;
             Ok(block)
         })
+    }
+
+    /// Whether the inode B-trees are as new as the inodes.
+    pub(crate) fn trusts_inode_tree(&self) -> bool {
+        self.recovered
     }
 
     /// Checks a block of version 5 against its description of itself; every block of version 4 passes.

@@ -1,0 +1,76 @@
+//! Free space, as the kernel's `xfs_fs_statfs` computes it for a volume mounted read-only.
+
+use extents_core::{Result, SpaceUsage};
+
+use crate::group;
+use crate::superblock::Superblock;
+use crate::volume::Volume;
+
+/// Blocks of each group that the allocator keeps for itself (`xfs_alloc_set_aside`).
+const SET_ASIDE: u64 = 8;
+/// Inode numbers have 56 bits (`XFS_MAXINUMBER`).
+const INODES_MAX: u64 = (1 << 56) - 1;
+const INODES_PER_CHUNK: u64 = 64;
+const NAME_MAX: u32 = 255;
+
+/// Counters of inodes and blocks.
+#[derive(Debug, Clone, Copy)]
+struct Counters {
+    inodes: u64,
+    inodes_free: u64,
+    blocks_free: u64,
+}
+
+/// Free and used space.
+pub(crate) fn usage(volume: &Volume, superblock: &Superblock, log_is_clean: bool) -> Result<SpaceUsage> {
+    let geometry = volume.geometry();
+    let counters = counters(volume, superblock, log_is_clean)?;
+    let log_blocks = if geometry.log_start.is_some() { u64::from(geometry.log_blocks) } else { 0 };
+    let free = counters.blocks_free.saturating_sub(u64::from(geometry.groups) * SET_ASIDE);
+    // Free blocks could all become inodes, up to the share of the volume that inodes may take.
+    let possible = counters.inodes.saturating_add(free.saturating_mul(1 << geometry.inodes_per_block_log));
+    let files = possible.min(INODES_MAX).min(inodes_max(volume, superblock)).max(counters.inodes);
+    let used = counters.inodes.saturating_sub(counters.inodes_free);
+    Ok(SpaceUsage {
+        block_size: geometry.block_size,
+        blocks: geometry.blocks.saturating_sub(log_blocks),
+        free,
+        available: free,
+        files,
+        files_free: files.saturating_sub(used),
+        name_max: NAME_MAX,
+    })
+}
+
+/// Those of the superblock, which an unmount brings up to date; after anything else, or where they cannot be,
+/// the sums over all groups (`xfs_check_summary_counts`).
+fn counters(volume: &Volume, superblock: &Superblock, log_is_clean: bool) -> Result<Counters> {
+    let stored = Counters {
+        inodes: superblock.inodes,
+        inodes_free: superblock.inodes_free,
+        blocks_free: superblock.blocks_free,
+    };
+    let sane = stored.blocks_free <= volume.geometry().blocks && stored.inodes_free <= stored.inodes;
+    if sane && (log_is_clean || !volume.geometry().counts_lazily()) {
+        return Ok(stored);
+    }
+    let mut sums = Counters { inodes: 0, inodes_free: 0, blocks_free: 0 };
+    for number in 0..volume.geometry().groups {
+        let (space, inodes) = (group::space(volume, number)?, group::inodes(volume, number)?);
+        sums.inodes += u64::from(inodes.count);
+        sums.inodes_free += u64::from(inodes.free);
+        sums.blocks_free = sums.blocks_free.saturating_add(space.free);
+    }
+    Ok(sums)
+}
+
+/// Most inodes that the volume may have: its share in whole chunks (`xfs_ialloc_setup_geometry`).
+fn inodes_max(volume: &Volume, superblock: &Superblock) -> u64 {
+    let geometry = volume.geometry();
+    if superblock.inode_percent == 0 {
+        return u64::MAX;
+    }
+    let chunk_blocks = (INODES_PER_CHUNK >> geometry.inodes_per_block_log).max(1);
+    let share = geometry.blocks.saturating_mul(u64::from(superblock.inode_percent)) / 100;
+    (share / chunk_blocks * chunk_blocks).saturating_mul(1 << geometry.inodes_per_block_log)
+}
