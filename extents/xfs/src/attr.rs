@@ -210,7 +210,7 @@ impl Leaves<'_> {
         while let Some(TreeLeaf { at, block }) = next {
             let first = *first.get_or_insert(at);
             let leaf = Leaf::parse(self.volume, &block)?;
-            for entry in leaf.from_hash(from) {
+            for entry in leaf.at_or_after(from) {
                 if visit(entry.hash(), &leaf.attribute(entry)?)?.is_break() {
                     return Ok(());
                 }

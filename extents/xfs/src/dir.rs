@@ -179,7 +179,8 @@ impl<'a> Blocks<'a> {
             let block = self.whole()?;
             let data = DataBlock::parse(self.volume.geometry(), &block)?;
             let mut last = Some((0, Arc::clone(&block)));
-            self.search_leaf(data.leaf().unwrap_or_default(), hash, &mut search, &mut last)?;
+            // No other leaf follows, whatever it answers.
+            let _ = self.search_leaf(data.leaf().unwrap_or_default(), hash, &mut search, &mut last)?;
             return Ok(search.best);
         };
         let mut last = None;
@@ -204,7 +205,7 @@ impl<'a> Blocks<'a> {
         search: &mut Search<'_>,
         last: &mut Option<(u64, Arc<[u8]>)>,
     ) -> Result<Flow> {
-        for entry in leaf_block::from_hash(entries, hash) {
+        for entry in leaf_block::at_or_after(entries, hash) {
             if entry.hashval.get() != hash {
                 return Ok(Flow::Break(()));
             }

@@ -96,16 +96,16 @@ pub(crate) fn check(version: VersionBits, features2: Features2, incompat: Option
                 "the volume is marked as damaged (needsrepair): run xfs_repair on it first",
             ));
         }
-        return refuse(names(incompat.difference(Incompat::READ).bits(), &INCOMPAT, "incompat"));
+        return refuse(&names(incompat.difference(Incompat::READ).bits(), &INCOMPAT, "incompat"));
     }
     if !version.contains(VersionBits::DIRV2) {
         return Err(Error::unsupported("the volume uses XFS directories of version 1, unused since 2001"));
     }
-    refuse(names(u32::from(version.difference(VersionBits::KNOWN).bits()), &VERSION, "version"))?;
-    refuse(names(features2.difference(Features2::KNOWN).bits(), &FEATURES2, "features2"))
+    refuse(&names(u32::from(version.difference(VersionBits::KNOWN).bits()), &VERSION, "version"))?;
+    refuse(&names(features2.difference(Features2::KNOWN).bits(), &FEATURES2, "features2"))
 }
 
-fn refuse(unknown: Vec<Cow<'static, str>>) -> Result<()> {
+fn refuse(unknown: &[Cow<'static, str>]) -> Result<()> {
     if unknown.is_empty() {
         return Ok(());
     }

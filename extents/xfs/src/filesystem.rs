@@ -20,7 +20,6 @@ pub struct Xfs {
     volume: Volume,
     superblock: Superblock,
     info: VolumeInfo,
-    log_is_clean: bool,
 }
 
 impl Xfs {
@@ -40,8 +39,11 @@ impl Xfs {
     /// the superblock contradicts itself or the device.
     pub fn open<R: BlockRead + 'static>(device: R, options: &OpenOptions) -> Result<Self> {
         let superblock = superblock::read(&device)?;
-        let volume = Volume::new(Box::new(device), superblock.geometry.clone(), options);
+        let mut volume = Volume::new(Box::new(device), superblock.geometry.clone(), options);
         let (recovery, log_is_clean) = look_at_log(&volume, options)?;
+        if log_is_clean {
+            volume.set_recovered();
+        }
         let info = describe(&superblock, recovery);
         tracing::debug!(
             version = info.version,
@@ -49,7 +51,7 @@ impl Xfs {
             groups = info.groups,
             "opened XFS"
         );
-        Ok(Self { volume, superblock, info, log_is_clean })
+        Ok(Self { volume, superblock, info })
     }
 
     fn inode(&self, ino: Ino) -> Result<Inode> {
@@ -216,7 +218,7 @@ impl FileSystem for Xfs {
     }
 
     fn usage(&self) -> Result<SpaceUsage> {
-        usage::usage(&self.volume, &self.superblock, self.log_is_clean)
+        usage::usage(&self.volume, &self.superblock)
     }
 
     fn overlay(&self) -> Option<&Overlay> {

@@ -100,7 +100,7 @@ impl ForkExtent {
     }
 
     /// The part from block `at` of the fork on; `None` where `at` is not within.
-    pub(crate) fn from_block(self, at: FileBlock) -> Option<BlockRun> {
+    pub(crate) fn after(self, at: FileBlock) -> Option<BlockRun> {
         let skipped = at.0.checked_sub(self.file.0).filter(|&skipped| skipped < self.run.count)?;
         Some(BlockRun { start: FsBlock(self.run.start.0 + skipped), count: self.run.count - skipped })
     }
@@ -174,7 +174,7 @@ pub(crate) fn map_fork_block(
     at: FileBlock,
 ) -> Result<Option<BlockRun>> {
     let Some(extent) = find_extent(volume, inode, fork, at)? else { return Ok(None) };
-    let run = extent.from_block(at);
+    let run = extent.after(at);
     if extent.unwritten && run.is_some() {
         return Err(
             Error::corrupt("extent", "metadata in blocks that were never written").in_inode(inode.ino)

@@ -41,14 +41,14 @@ pub(crate) struct Inode {
 /// `NoSuchInode` where the number is out of range or the inode free.
 pub(crate) fn read(volume: &Volume, ino: Ino) -> Result<Inode> {
     let slot = volume.inode_slot(ino)?;
-    parse(volume.geometry(), ino, slot).map_err(|error| error.in_inode(ino))
+    parse(volume.geometry(), ino, &slot).map_err(|error| error.in_inode(ino))
 }
 
 fn bad<T>(problem: &'static str) -> Result<T> {
     Err(Error::corrupt(STRUCTURE, problem))
 }
 
-fn parse(geometry: &Geometry, ino: Ino, slot: Slot) -> Result<Inode> {
+fn parse(geometry: &Geometry, ino: Ino, slot: &Slot) -> Result<Inode> {
     let bytes = slot.bytes();
     let raw = RawInode::of(bytes)?;
     if raw.is_free() {

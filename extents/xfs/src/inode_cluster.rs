@@ -33,7 +33,7 @@ impl Volume {
     /// against the inode B-tree when it is read, and slots that are not allocated are wiped. The kernel does so
     /// for numbers from outside only; here it costs one search for each cluster, and all numbers are covered.
     ///
-    /// Under `norecovery` the tree may be older than the inodes, so nothing is wiped then.
+    /// While the log holds newer metadata the tree may be older than the inodes, so nothing is wiped then.
     pub(crate) fn inode_slot(&self, ino: Ino) -> Result<Slot> {
         let geometry = self.geometry();
         let place = geometry.inode_place(ino).ok_or(Error::NoSuchInode(ino))?;
@@ -43,7 +43,7 @@ impl Volume {
         let start = geometry.group_block(place.group, first).ok_or(Error::NoSuchInode(ino))?;
         let run = BlockRun { start, count: u64::from(count) };
         let cluster = self.read_prepared(run, BlockKind::Inodes, |bytes| {
-            if self.trusts_inode_tree() { self.wipe_free_inodes(&place, first, count, bytes) } else { Ok(()) }
+            if self.is_recovered() { self.wipe_free_inodes(&place, first, count, bytes) } else { Ok(()) }
         })?;
         let index =
             u64::from(place.group_block - first) << geometry.inodes_per_block_log | u64::from(place.index);

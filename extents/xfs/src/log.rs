@@ -1,22 +1,117 @@
-//! The state of the log.
+//! The state of the log: whether the volume was unmounted cleanly, found as the kernel finds it
+//! (`xlog_find_tail` in `fs/xfs/xfs_log_recover.c`).
+//!
+//! The log is a ring of blocks of 512 bytes. Each record begins with a header, and the first four bytes of every
+//! block hold the number of times that the ring had been gone round when it was written, its cycle. The head,
+//! where the next record would go, is where the cycle drops. A log is clean where the last record before the
+//! head holds nothing but the mark that unmounting leaves.
 
-use extents_core::Result;
+mod head;
+mod record;
+mod ring;
 
+use extents_core::{Error, Result};
+
+use crate::log::record::{Header, Record};
+use crate::log::ring::Ring;
 use crate::volume::Volume;
 
-/// Whether the log holds anything newer than what is on the disk.
+/// Most records that the kernel writes at once (`XLOG_MAX_ICLOGS`).
+const IN_FLIGHT: usize = 8;
+
+/// What the log says about the volume. Numbers count blocks of 512 bytes from the log's first one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogState {
-    /// It does not.
+    /// All metadata is where it belongs.
     Clean,
-    /// It does, for this reason.
-    #[allow(dead_code, reason = "the log is not read yet")]
-    Dirty {
-        /// One sentence for a person.
-        why: String,
-    },
+    /// Metadata between tail and head was logged and may not have reached its place.
+    Dirty { head: u64, tail: u64 },
 }
 
-/// Not looked at yet: taken as clean.
-pub(crate) fn state(_: &Volume) -> Result<LogState> {
-    Ok(LogState::Clean)
+/// Finds out whether the log holds metadata that is newer than the rest of the volume.
+///
+/// # Errors
+/// `NeedsRecovery` where the log is on another device, so that nothing can be said; `Corrupt` where what is in
+/// its place is no log.
+pub(crate) fn state(volume: &Volume) -> Result<LogState> {
+    let geometry = volume.geometry();
+    let Some(start) = geometry.log_start else {
+        return Err(Error::NeedsRecovery(
+            "the log is on another device, so whether it is empty cannot be seen; mount with norecovery to read \
+             what is on this device, if the volume was unmounted cleanly"
+                .into(),
+        ));
+    };
+    find_state(&Ring::new(volume, start)?)
+}
+
+fn find_state(ring: &Ring<'_>) -> Result<LogState> {
+    let head = head::find(ring)?;
+    if head == 0 && ring.cycle(0)? == 0 {
+        // Never written to.
+        return Ok(LogState::Clean);
+    }
+    let last = ring
+        .headers_before(head, None, 1)?
+        .pop()
+        .ok_or_else(|| Error::corrupt("log", "no record before its head"))?;
+    if is_unmount(ring, head, &last)? {
+        return Ok(LogState::Clean);
+    }
+    let tail = last.header.tail_block();
+    let Some(first_torn) = first_torn_record(ring, head, tail)? else {
+        return Ok(LogState::Dirty { head, tail });
+    };
+    // What was being written when the system stopped does not count; the log ends before it.
+    let Some(last) = ring.headers_before(first_torn, Some(tail), 1)?.pop() else {
+        return Ok(LogState::Dirty { head, tail });
+    };
+    if is_unmount(ring, first_torn, &last)? {
+        return Ok(LogState::Clean);
+    }
+    Ok(LogState::Dirty { head: first_torn, tail: last.header.tail_block() })
+}
+
+/// Whether the record is the mark of a clean unmount and ends at the head (`xlog_check_unmount_rec`).
+fn is_unmount(ring: &Ring<'_>, head: u64, record: &Record) -> Result<bool> {
+    /// `XLOG_UNMOUNT_TRANS`, in the flags of an operation.
+    const UNMOUNT: u8 = 0x20;
+    /// Of the flags in an operation's header (`xlog_op_header`), behind the number of the transaction, the
+    /// length and the client.
+    const FLAGS_AT: usize = 9;
+    let data = ring.wrap(record.at + record.header.header_blocks(ring.is_version_2()));
+    let end = ring.wrap(data + record.header.data_blocks());
+    if head != end || record.header.h_num_logops.get() != 1 {
+        return Ok(false);
+    }
+    let block = ring.block(data)?;
+    Ok(block.get(FLAGS_AT).is_some_and(|flags| flags & UNMOUNT != 0))
+}
+
+/// The first of the last records, of as many as may have been written at once, that has a wrong checksum: it did
+/// not reach the disk whole (`xlog_verify_head`).
+fn first_torn_record(ring: &Ring<'_>, head: u64, tail: u64) -> Result<Option<u64>> {
+    let Some(first) = ring.headers_before(head, Some(tail), IN_FLIGHT)?.pop() else { return Ok(None) };
+    let distance = |at: u64| ring.wrap(at + ring.blocks() - first.at);
+    // The head may stand where the oldest of the records begins, the whole ring away.
+    let end = match distance(head) {
+        0 => ring.blocks(),
+        other => other,
+    };
+    let mut at = first.at;
+    let mut done = 0;
+    // Every round takes at least one block of those up to the head.
+    while done < end {
+        let block = ring.block(at)?;
+        let Some(header) = Header::parse(&block).filter(|header| header.is_valid(ring.is_version_2())) else {
+            return Ok(Some(at));
+        };
+        let length = header.header_blocks(ring.is_version_2()) + header.data_blocks();
+        if length > end - done || !record::checksum_matches(ring, at, header)? {
+            return Ok(Some(at));
+        }
+        done += length;
+        at = ring.wrap(at + length);
+    }
+    Ok(None)
 }

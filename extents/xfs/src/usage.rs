@@ -22,9 +22,9 @@ struct Counters {
 }
 
 /// Free and used space.
-pub(crate) fn usage(volume: &Volume, superblock: &Superblock, log_is_clean: bool) -> Result<SpaceUsage> {
+pub(crate) fn usage(volume: &Volume, superblock: &Superblock) -> Result<SpaceUsage> {
     let geometry = volume.geometry();
-    let counters = counters(volume, superblock, log_is_clean)?;
+    let counters = counters(volume, superblock)?;
     let log_blocks = if geometry.log_start.is_some() { u64::from(geometry.log_blocks) } else { 0 };
     let free = counters.blocks_free.saturating_sub(u64::from(geometry.groups) * SET_ASIDE);
     // Free blocks could all become inodes, up to the share of the volume that inodes may take.
@@ -44,14 +44,14 @@ pub(crate) fn usage(volume: &Volume, superblock: &Superblock, log_is_clean: bool
 
 /// Those of the superblock, which an unmount brings up to date; after anything else, or where they cannot be,
 /// the sums over all groups (`xfs_check_summary_counts`).
-fn counters(volume: &Volume, superblock: &Superblock, log_is_clean: bool) -> Result<Counters> {
+fn counters(volume: &Volume, superblock: &Superblock) -> Result<Counters> {
     let stored = Counters {
         inodes: superblock.inodes,
         inodes_free: superblock.inodes_free,
         blocks_free: superblock.blocks_free,
     };
     let sane = stored.blocks_free <= volume.geometry().blocks && stored.inodes_free <= stored.inodes;
-    if sane && (log_is_clean || !volume.geometry().counts_lazily()) {
+    if sane && (volume.is_recovered() || !volume.geometry().counts_lazily()) {
         return Ok(stored);
     }
     let mut sums = Counters { inodes: 0, inodes_free: 0, blocks_free: 0 };

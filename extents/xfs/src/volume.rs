@@ -38,13 +38,11 @@ pub(crate) enum BlockKind {
     ExtentTree,
     /// A directory block with a block's whole directory, or with data.
     DirData,
-    /// A directory leaf, LEAF1 or LEAFN.
+    /// A block of a directory's leaf space: a leaf, or an inner node of the hash tree.
     DirLeaf,
     /// A block of the free index of a directory.
     DirFree,
-    /// An inner node of a directory's or an attribute fork's hash tree.
-    DaNode,
-    /// An attribute leaf.
+    /// An attribute leaf, or an inner node of the hash tree above.
     AttrLeaf,
     /// A block of a remote attribute value.
     AttrRemote,
@@ -184,8 +182,13 @@ impl Volume {
         })
     }
 
-    /// Whether the inode B-trees are as new as the inodes.
-    pub(crate) fn trusts_inode_tree(&self) -> bool {
+    /// Notes that nothing in the log is newer than what is on the disk.
+    pub(crate) fn set_recovered(&mut self) {
+        self.recovered = true;
+    }
+
+    /// Whether nothing in the log is newer than what is on the disk, so that all structures agree.
+    pub(crate) fn is_recovered(&self) -> bool {
         self.recovered
     }
 

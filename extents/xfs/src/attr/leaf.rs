@@ -87,7 +87,7 @@ impl<'a> Leaf<'a> {
     }
 
     /// The entries from the first one with `hash` or a larger one on.
-    pub(super) fn from_hash(&self, hash: u32) -> &'a [LeafEntry] {
+    pub(super) fn at_or_after(&self, hash: u32) -> &'a [LeafEntry] {
         let place = self.entries.partition_point(|entry| entry.hash() < hash);
         self.entries.get(place..).unwrap_or_default()
     }

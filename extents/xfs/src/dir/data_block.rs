@@ -58,8 +58,6 @@ const _: () = assert!(size_of::<Tail>() == 8);
 /// What about directory blocks depends on the volume.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
-    /// Bytes of a directory block.
-    pub(super) block_size: u32,
     /// Bytes of the header of a data block.
     pub(super) header: u16,
     /// Whether entries carry the file's type.
@@ -68,11 +66,7 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new(geometry: &Geometry) -> Self {
-        Self {
-            block_size: geometry.dir_block_size(),
-            header: if geometry.is_v5() { 64 } else { 16 },
-            has_ftype: geometry.has_ftype(),
-        }
+        Self { header: if geometry.is_v5() { 64 } else { 16 }, has_ftype: geometry.has_ftype() }
     }
 
     /// Bytes that an entry with a name of this length takes.
@@ -185,7 +179,7 @@ impl<'a> DataBlock<'a> {
 
     fn item(&self, offset: usize) -> Result<Item<'a>> {
         let header = usize::from(self.layout.header);
-        if offset < header || offset % ALIGN != 0 {
+        if offset < header || !offset.is_multiple_of(ALIGN) {
             return Err(bad("an entry begins where none can"));
         }
         let rest = self.block.get(offset..self.end).ok_or_else(|| bad("an entry begins past the end"))?;
@@ -212,7 +206,7 @@ impl<'a> DataBlock<'a> {
 
     /// Checks that the `length` bytes at the front of `rest` are there and end with their own offset.
     fn check_extent(&self, rest: &[u8], offset: usize, length: usize) -> Result<()> {
-        if length == 0 || length % ALIGN != 0 {
+        if length == 0 || !length.is_multiple_of(ALIGN) {
             return Err(bad("an entry or free piece of impossible length"));
         }
         let tag = rest.get(..length).and_then(|piece| piece.last_chunk::<2>());

@@ -101,7 +101,7 @@ pub(super) fn check_order(entries: &[LeafEntry], stale: u64) -> Result<()> {
 }
 
 /// The entries from the first one with `hash` or a larger one on.
-pub(super) fn from_hash(entries: &[LeafEntry], hash: u32) -> &[LeafEntry] {
+pub(super) fn at_or_after(entries: &[LeafEntry], hash: u32) -> &[LeafEntry] {
     let place = entries.partition_point(|entry| entry.hashval.get() < hash);
     entries.get(place..).unwrap_or_default()
 }
