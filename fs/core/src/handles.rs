@@ -54,7 +54,9 @@ impl Handles {
 pub enum Caching {
     /// Contents cannot change under the mount: keep what is cached from earlier opens.
     Keep,
-    /// Every read is a request, at whatever offset: for files without a fixed size.
+    /// Every read is a request: for text whose size is only known once it was made.
+    Uncached,
+    /// Every read is a request and offsets mean nothing: for conversations.
     Stream,
 }
 

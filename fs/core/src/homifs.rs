@@ -242,12 +242,12 @@ impl Homifs {
                 Ok(Opened { handle, caching: Caching::Keep })
             }
             Node::Special(special) => {
-                let handle = match special {
-                    Special::Control => Handle::Control(Mutex::new(Conversation::default())),
+                let (handle, caching) = match special {
+                    Special::Control => (Handle::Control(Mutex::new(Conversation::default())), Caching::Stream),
                     _ if writes => return Err(FsError::Denied),
-                    _ => Handle::Text(special::text(self, special)),
+                    _ => (Handle::Text(special::text(self, special)), Caching::Uncached),
                 };
-                Ok(Opened { handle: self.handles.add(handle), caching: Caching::Stream })
+                Ok(Opened { handle: self.handles.add(handle), caching })
             }
         })
     }

@@ -143,6 +143,7 @@ impl Filesystem for Translation {
             Ok(opened) => {
                 let flags = match opened.caching {
                     Caching::Keep => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
+                    Caching::Uncached => FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH,
                     Caching::Stream => {
                         FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_STREAM | FopenFlags::FOPEN_NOFLUSH
                     }
