@@ -73,9 +73,12 @@ impl Volume {
         let mut arguments = vec!["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
         arguments.extend_from_slice(mkfs);
         arguments.push(image.to_str().unwrap());
-        if run("mkfs.ext4", &arguments).is_none() {
-            skip("mkfs.ext4 cannot make the volume");
-            return None;
+        match Command::new("mkfs.ext4").args(&arguments).output() {
+            Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+            Err(error) => {
+                skip(&format!("mkfs.ext4 cannot be run: {error}"));
+                return None;
+            }
         }
         let size = mkfs.iter().position(|&argument| argument == "-b").and_then(|place| mkfs.get(place + 1));
         Some(Self { directory, block_size: size.unwrap().parse().unwrap() })
