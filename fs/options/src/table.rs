@@ -333,7 +333,7 @@ pub(crate) static TABLE: &[Row] = &[
             set: |options| options.allow_other = Some(true),
             get: |options| options.allow_other == Some(true),
         },
-        help: "Let other users use the mount (an ordinary user needs user_allow_other in /etc/fuse.conf).",
+        help: "Let other users use the mount (without root, /etc/fuse.conf must say user_allow_other).",
         default: "when root mounts",
     },
     Row {
