@@ -16,17 +16,20 @@
     clippy::panic
 )]
 
+mod devices;
+mod holder;
+mod lock;
+mod mounts;
+mod processes;
+mod source;
 mod spec;
 
-use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 
 use engine_block::BlockDevice;
 pub use engine_block::OpenError;
 pub use engine_uring::{Backend, Direct};
 use engine_uring::{KernelDevice, Preference};
-use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat};
 
 use crate::spec::Spec;
 
@@ -52,6 +55,8 @@ impl Default for OpenOptions {
 
 /// Opens the device that `spec` names: the path of an image file or block device.
 ///
+/// How it is read is told by [`DeviceInfo::path`](engine_block::DeviceInfo::path), and logged.
+///
 /// # Errors
 /// Where the spec names nothing that can be opened, something else holds the device, or the system refuses it.
 pub fn open(spec: &str, options: &OpenOptions) -> Result<Arc<dyn BlockDevice>, OpenError> {
@@ -61,37 +66,9 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Arc<dyn BlockDevice>, O
         )));
     }
     let Spec::Path(path) = Spec::parse(spec)?;
-    let file = open_file(path, spec, options)?;
+    let file = source::open(path, spec, options.exclusive)?;
     let preference = Preference { backend: options.backend, direct: options.direct };
     let device = KernelDevice::new(file, spec, preference)?;
+    tracing::info!(bytes = device.info().size, "reading by {}", device.info().path);
     Ok(Arc::new(device))
-}
-
-fn open_file(path: &Path, spec: &str, options: &OpenOptions) -> Result<File, OpenError> {
-    let system = |action, error: rustix::io::Errno| OpenError::System {
-        action,
-        device: spec.to_owned(),
-        source: error.into(),
-    };
-    let mut flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let is_block = std::fs::metadata(path)
-        .is_ok_and(|meta| std::os::unix::fs::FileTypeExt::is_block_device(&meta.file_type()));
-    if is_block && options.exclusive {
-        flags |= OFlags::EXCL;
-    }
-    let file: File =
-        rustix::fs::open(path, flags, Mode::empty()).map_err(|error| system("open", error))?.into();
-    let stat = fstat(&file).map_err(|error| system("examine", error))?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile | FileType::BlockDevice => {}
-        other => {
-            return Err(OpenError::Spec(format!(
-                "{spec} is {}: name an image file or a block device",
-                spec::in_words(other)
-            )));
-        }
-    }
-    let set = fcntl_getfl(&file).and_then(|now| fcntl_setfl(&file, now - OFlags::NONBLOCK));
-    set.map_err(|error| system("prepare", error))?;
-    Ok(file)
 }

@@ -134,11 +134,13 @@ fn random_pieces_of_an_image_arrive_as_the_file_has_them() {
 
 #[test]
 fn random_pieces_of_a_loop_device_arrive_as_the_file_has_them() {
-    for sector in [512, 4096] {
+    for sector in ["512", "4096"] {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let contents = pattern(SIZE);
         file.write_all(&contents).unwrap();
-        let Some(device) = Loop::attach(file.path(), sector) else { return };
+        let Some(device) = Loop::attach(file.path(), &["--read-only", "--sector-size", sector]) else {
+            return;
+        };
         every_way(device.path(), &contents, 12);
     }
 }

@@ -1,5 +1,7 @@
 //! Loop devices for tests.
+#![allow(dead_code, reason = "each test program uses a part")]
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -7,14 +9,11 @@ use std::process::Command;
 pub(crate) struct Loop(PathBuf);
 
 impl Loop {
-    /// Attaches `image` with the given sector size; says why and answers none where this machine cannot.
-    pub(crate) fn attach(image: &Path, sector: u32) -> Option<Self> {
-        let sector = sector.to_string();
-        let command = Command::new("losetup")
-            .args(["--find", "--show", "--read-only", "--sector-size", &sector])
-            .arg(image)
-            .output();
-        match command {
+    /// Attaches `image` with these arguments for losetup; says why and answers none where this machine cannot.
+    pub(crate) fn attach(image: &Path, arguments: &[&str]) -> Option<Self> {
+        let mut command = Command::new("losetup");
+        command.args(["--find", "--show"]).args(arguments).arg(image);
+        match command.output() {
             Ok(output) if output.status.success() => {
                 Some(Self(String::from_utf8(output.stdout).unwrap().trim().into()))
             }
@@ -33,16 +32,32 @@ impl Loop {
         &self.0
     }
 
-    /// Detaches it now.
-    pub(crate) fn detach(&self) {
-        let detached = Command::new("losetup").arg("--detach").arg(&self.0).output();
-        assert!(detached.is_ok_and(|output| output.status.success()));
+    pub(crate) fn name(&self) -> &str {
+        self.0.to_str().unwrap()
     }
+
+    /// Detaches it now.
+    pub(crate) fn detach(self) {}
 }
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        // It may be detached already.
-        let _ = Command::new("losetup").arg("--detach").arg(&self.0).output();
+        run("losetup", &[OsStr::new("--detach"), self.0.as_os_str()]);
+    }
+}
+
+/// Runs a program; answers whether it succeeded, and shows what it complained about.
+pub(crate) fn run<A: AsRef<OsStr>>(program: &str, arguments: &[A]) -> bool {
+    match Command::new(program).args(arguments).output() {
+        Ok(output) => {
+            if !output.status.success() {
+                println!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
+            }
+            output.status.success()
+        }
+        Err(error) => {
+            println!("{program}: {error}");
+            false
+        }
     }
 }
