@@ -34,4 +34,5 @@ mod usage;
 mod volume;
 
 pub use filesystem::Xfs;
+pub use log::{LogState, log_state};
 pub use volume::OpenOptions;

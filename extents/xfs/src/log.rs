@@ -10,22 +10,38 @@ mod head;
 mod record;
 mod ring;
 
-use extents_core::{Error, Result};
+use extents_core::{BlockRead, Error, Result};
 
 use crate::log::record::{Header, Record};
 use crate::log::ring::Ring;
-use crate::volume::Volume;
+use crate::superblock;
+use crate::volume::{OpenOptions, Volume};
 
 /// Most records that the kernel writes at once (`XLOG_MAX_ICLOGS`).
 const IN_FLIGHT: usize = 8;
 
 /// What the log says about the volume. Numbers count blocks of 512 bytes from the log's first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LogState {
+pub enum LogState {
     /// All metadata is where it belongs.
     Clean,
     /// Metadata between tail and head was logged and may not have reached its place.
-    Dirty { head: u64, tail: u64 },
+    Dirty {
+        /// Where the next record would go.
+        head: u64,
+        /// Where recovery would begin.
+        tail: u64,
+    },
+}
+
+/// What the log of an XFS volume says, whether or not the volume can be opened otherwise.
+///
+/// # Errors
+/// As opening the volume, but for the state of the log itself: `NeedsRecovery` where the log is on another
+/// device.
+pub fn log_state<R: BlockRead + 'static>(device: R) -> Result<LogState> {
+    let superblock = superblock::read(&device)?;
+    state(&Volume::new(Box::new(device), superblock.geometry, &OpenOptions::default()))
 }
 
 /// Finds out whether the log holds metadata that is newer than the rest of the volume.

@@ -31,6 +31,7 @@ pub(super) fn find(ring: &Ring<'_>) -> Result<u64> {
 }
 
 /// A head as the cycles tell it, and which cycle no block before it may have.
+#[derive(Clone, Copy)]
 struct Guess {
     head: u64,
     stop_at: u32,
