@@ -35,10 +35,6 @@ pub(crate) struct Geometry {
     /// First block of the internal log; `None` where the log is on another device.
     pub(crate) log_start: Option<FsBlock>,
     pub(crate) log_blocks: u32,
-    /// Sector size of the log device in bytes.
-    pub(crate) log_sector_size: u32,
-    /// Stripe unit of the log in bytes; 0 or 1 where none.
-    pub(crate) log_stripe_unit: u32,
     pub(crate) version_bits: VersionBits,
     pub(crate) features2: Features2,
     pub(crate) ro_compat: RoCompat,

@@ -209,7 +209,6 @@ fn geometry(raw: &RawSuperblock, version: u8, sector_size: u32) -> Result<Geomet
     if blocks > most || blocks < least || blocks.checked_mul(u64::from(block_size)).is_none() {
         return bad(format!("{blocks} blocks do not fit {groups} allocation groups of {group_blocks}"));
     }
-    let (log_sector_size, log_stripe_unit) = log_sizes(raw)?;
     let ro_compat = if is_v5 { raw.sb_features_ro_compat.get() } else { 0 };
     let incompat = Incompat::from_bits_retain(if is_v5 { raw.sb_features_incompat.get() } else { 0 });
     let mut geometry = Geometry {
@@ -229,8 +228,6 @@ fn geometry(raw: &RawSuperblock, version: u8, sector_size: u32) -> Result<Geomet
         meta_uuid: if incompat.contains(Incompat::META_UUID) { raw.sb_meta_uuid } else { raw.sb_uuid },
         log_start: None,
         log_blocks: raw.sb_logblocks.get(),
-        log_sector_size,
-        log_stripe_unit,
         version_bits: VersionBits::from_bits_retain(raw.sb_versionnum.get() & !VERSION_MASK),
         features2: raw.features2(),
         ro_compat: RoCompat::from_bits_retain(ro_compat),
@@ -242,15 +239,6 @@ fn geometry(raw: &RawSuperblock, version: u8, sector_size: u32) -> Result<Geomet
         return bad("the root directory's inode lies outside the volume");
     }
     Ok(geometry)
-}
-
-/// Sector size and stripe unit of the log. A log sector size of 0 stands for 512 bytes.
-fn log_sizes(raw: &RawSuperblock) -> Result<(u32, u32)> {
-    let sector = match raw.sb_logsectsize.get() {
-        0 => 512,
-        size => power_of_two(u32::from(size), raw.sb_logsectlog, 9..=15, "log sector size")?,
-    };
-    Ok((sector, raw.sb_logsunit.get()))
 }
 
 /// Where an internal log begins: it must lie within one allocation group.

@@ -137,3 +137,14 @@ pub fn statfs(path: &std::path::Path) -> Space {
         name_max: found.f_namemax,
     }
 }
+
+/// Allocates a range of a file; answers whether there was room.
+pub fn allocate(file: &File, mode: libc::c_int, at: i64, length: i64) -> bool {
+    // SAFETY: only numbers are passed.
+    unsafe { libc::fallocate(file.as_raw_fd(), mode, at, length) == 0 }
+}
+
+/// Gives a range of a file back to the volume.
+pub fn punch(file: &File, at: i64, length: i64) -> bool {
+    allocate(file, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, at, length)
+}
