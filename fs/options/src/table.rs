@@ -395,7 +395,7 @@ pub(crate) static TABLE: &[Row] = &[
                 })
             },
         },
-        help: "How much it logs: error (act), warn (look), info (what was decided), debug (for developers).",
+        help: "How much it logs: error (act), warn (look), info (what was decided), debug.",
         default: "",
     },
     generic!("nosuid" sets NOSUID clears, "Ignore set-user-ID bits and file capabilities."),
