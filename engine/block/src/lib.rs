@@ -11,6 +11,8 @@
 mod device;
 mod error;
 mod request;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use device::{BlockDevice, BlockQueue, DeviceInfo, Wait};
 pub use engine_dma::Buffer;

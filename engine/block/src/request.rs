@@ -1,6 +1,6 @@
 //! What is asked of a queue and what it answers.
 
-use engine_dma::Buffer;
+use engine_dma::{Buffer, to_u64};
 use smallvec::SmallVec;
 
 use crate::IoError;
@@ -14,6 +14,15 @@ pub struct Piece {
     pub buffer_offset: usize,
     /// Length in bytes.
     pub length: usize,
+}
+
+impl Piece {
+    /// Whether it lies within a device of `device_size` bytes and a buffer of `buffer_length`, as a queue demands.
+    #[must_use]
+    pub fn fits(&self, device_size: u64, buffer_length: usize) -> bool {
+        self.device_offset.checked_add(to_u64(self.length)).is_some_and(|end| end <= device_size)
+            && self.buffer_offset.checked_add(self.length).is_some_and(|end| end <= buffer_length)
+    }
 }
 
 /// The scatter list of a request. Most have one piece.

@@ -28,7 +28,7 @@ impl Active {
     /// Takes a request in, or hands it back as a completion where a piece lies outside the device or the buffer.
     #[allow(clippy::result_large_err, reason = "the buffer comes back with it")]
     pub(crate) fn accept(request: Request, size: u64) -> Result<Self, Completion> {
-        match request.pieces.iter().find(|piece| !fits(piece, size, request.buffer.len())) {
+        match request.pieces.iter().find(|piece| !piece.fits(size, request.buffer.len())) {
             Some(piece) => {
                 let error = IoError {
                     offset: piece.device_offset,
@@ -125,9 +125,4 @@ pub(crate) fn whole(request: &Request, errno: i32) -> IoError {
         length: first.map_or(0, |piece| to_u64(piece.length)),
         errno,
     }
-}
-
-fn fits(piece: &Piece, size: u64, buffer: usize) -> bool {
-    piece.device_offset.checked_add(to_u64(piece.length)).is_some_and(|end| end <= size)
-        && piece.buffer_offset.checked_add(piece.length).is_some_and(|end| end <= buffer)
 }

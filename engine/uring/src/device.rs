@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use engine_block::{BlockDevice, BlockQueue, DeviceInfo, IoError, OpenError};
 use engine_dma::{Pool, to_u64};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, fstatfs, open};
 use rustix::io::{Errno, pread};
 
 use crate::geometry::{self, Geometry};
@@ -171,6 +171,10 @@ fn choose(data: &File, spec: &str, preference: Backend) -> Result<Way, OpenError
         tracing::warn!(device = spec, "reading by pread, as asked: one read at a time for each worker");
         return Ok(Way::Pread);
     }
+    if preference == Backend::Auto && is_in_memory(data) {
+        tracing::info!(device = spec, "reading by pread: io_uring is slower on files in memory");
+        return Ok(Way::Pread);
+    }
     match Ring::new(1, data) {
         Ok(_) => Ok(Way::Ring),
         Err(source) if preference == Backend::IoUring => {
@@ -186,6 +190,13 @@ fn choose(data: &File, spec: &str, preference: Backend) -> Result<Way, OpenError
             Ok(Way::Pread)
         }
     }
+}
+
+/// Whether a file lies in a tmpfs. The kernel hands each of an io_uring's reads there to a thread of its own, which
+/// costs more than the read: 2.6 us of CPU for 4 KiB at depth 32 where pread takes 1.1.
+fn is_in_memory(file: &File) -> bool {
+    const TMPFS_MAGIC: u64 = 0x0102_1994; // linux/magic.h
+    fstatfs(file).is_ok_and(|told| u64::try_from(told.f_type) == Ok(TMPFS_MAGIC))
 }
 
 /// The same file once more, with a file description of its own.
