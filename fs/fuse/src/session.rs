@@ -55,7 +55,7 @@ pub fn mount(homifs: &Arc<Homifs>, mountpoint: &Path) -> Result<Mounted, MountEr
 fn worker_threads(homifs: &Homifs) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let chosen = homifs.options().threads.and_then(|threads| usize::try_from(threads).ok());
-    chosen.unwrap_or((cores * 2).clamp(4, 32)).max(1)
+    chosen.unwrap_or((cores * 4).clamp(8, 64)).max(1)
 }
 
 fn session_config(homifs: &Homifs) -> Config {
