@@ -6,6 +6,7 @@ use extents_core::{
 };
 
 use crate::extent_tree::{BlockRun, block_of, bytes_of, within_block};
+use crate::fast_commit::Ruling;
 use crate::inode::{BLOCK_AREA_AT, Flags, Inode};
 use crate::volume::Ext4;
 
@@ -52,6 +53,14 @@ impl Ext4 {
         blocks: u64,
         visit: &mut dyn FnMut(BlockRun) -> Result<()>,
     ) -> Result<()> {
+        if let Some(changes) = self.fast_commits.ranges(inode.ino) {
+            let mut tree = Vec::new();
+            self.walk_extents(inode, &mut |run| {
+                tree.push(run);
+                Ok(())
+            })?;
+            return changes.apply(&tree).into_iter().try_for_each(visit);
+        }
         if inode.has(Flags::EXTENTS) {
             self.walk_extents(inode, visit)
         } else {
@@ -61,6 +70,13 @@ impl Ext4 {
 
     /// The run that holds a block of an inode; `None` in a hole.
     pub(crate) fn find_run(&self, inode: &Inode, block: FileBlock) -> Result<Option<BlockRun>> {
+        if let Some(changes) = self.fast_commits.ranges(inode.ino) {
+            match changes.rule(block) {
+                Ruling::Mapped(run) => return Ok(Some(run)),
+                Ruling::Hole => return Ok(None),
+                Ruling::Unchanged => {}
+            }
+        }
         if inode.has(Flags::EXTENTS) {
             self.find_extent(inode, block)
         } else {

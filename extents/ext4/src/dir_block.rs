@@ -43,8 +43,22 @@ pub(crate) struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// An entry for a directory that a volume does not store as one: `.` or `..` within an inode.
     pub(crate) fn made_up(name: &'a [u8], ino: u32) -> Self {
-        const DIRECTORY: u8 = 2;
-        Self { ino, name, file_type: DIRECTORY, end: 0, slack: &[] }
+        Self::of_type(name, ino, Some(FileType::Directory))
+    }
+
+    /// An entry that lies in no block.
+    pub(crate) fn of_type(name: &'a [u8], ino: u32, file_type: Option<FileType>) -> Self {
+        let file_type = match file_type {
+            None => 0,
+            Some(FileType::Regular) => 1,
+            Some(FileType::Directory) => 2,
+            Some(FileType::CharDevice) => 3,
+            Some(FileType::BlockDevice) => 4,
+            Some(FileType::Fifo) => 5,
+            Some(FileType::Socket) => 6,
+            Some(FileType::Symlink) => 7,
+        };
+        Self { ino, name, file_type, end: 0, slack: &[] }
     }
 
     /// The hash that is stored behind the name, where names are both encrypted and casefolded

@@ -9,6 +9,7 @@ use zerocopy::little_endian::U32;
 use crate::dir_block::{self, Entries, Entry};
 use crate::dirhash::{DirHash, hash};
 use crate::extent_tree::BlockRun;
+use crate::fast_commit::NameChanges;
 use crate::features::Incompat;
 use crate::inode::{BLOCK_AREA, Flags, Inode};
 use crate::layout::view;
@@ -24,6 +25,8 @@ const INLINE_PARENT: usize = 4;
 /// Positions in an inline directory: `.` and `..` are not stored, and come first.
 const AFTER_DOT: u64 = 1;
 const AFTER_DOTDOT: u64 = 2;
+/// Positions of names that fast commits added begin behind those of any block.
+const AFTER_STORED: u64 = 1 << 62;
 
 /// Receives entries, each with the position after it.
 type Visit<'a> = &'a mut dyn FnMut(Entry<'_>, u64) -> Result<Flow>;
@@ -92,6 +95,9 @@ impl Ext4 {
 
     /// The parent that a directory names.
     pub(crate) fn find_parent(&self, dir: &Inode) -> Result<Option<Ino>> {
+        if let Some(parent) = self.fast_commits.names(dir.ino).and_then(NameChanges::fresh_parent) {
+            return Ok(Some(parent));
+        }
         if dir.has(Flags::INLINE_DATA) {
             return Ok(Some(self.inline_parent(dir)?));
         }
@@ -101,6 +107,40 @@ impl Ext4 {
     }
 
     fn each_entry(&self, dir: &Inode, from: u64, visit: Visit<'_>) -> Result<()> {
+        let Some(changes) = self.fast_commits.names(dir.ino) else {
+            return self.each_stored_entry(dir, from, visit);
+        };
+        let mut flow = Flow::Continue(());
+        let mut remaining = |entry: Entry<'_>, next| {
+            if !changes.hides(entry.name) {
+                flow = visit(entry, next)?;
+            }
+            Ok(flow)
+        };
+        match changes.fresh_parent() {
+            Some(parent) => {
+                for (name, ino, next) in [(&b"."[..], dir.ino, AFTER_DOT), (b"..", parent, AFTER_DOTDOT)] {
+                    let ino = u32::try_from(ino.0).unwrap_or_default();
+                    if next > from && remaining(Entry::made_up(name, ino), next)?.is_break() {
+                        break;
+                    }
+                }
+            }
+            None => self.each_stored_entry(dir, from, &mut remaining)?,
+        }
+        for (added, next) in changes.added().iter().zip(AFTER_STORED..) {
+            if flow.is_break() {
+                break;
+            }
+            if next > from {
+                let ino = u32::try_from(added.ino.0).unwrap_or_default();
+                flow = visit(Entry::of_type(&added.name, ino, added.file_type), next)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn each_stored_entry(&self, dir: &Inode, from: u64, visit: Visit<'_>) -> Result<()> {
         if dir.has(Flags::INLINE_DATA) {
             return self.each_inline_entry(dir, from, visit);
         }

@@ -35,7 +35,7 @@ struct Header {
 /// An entry of a leaf.
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Leaf {
+pub(crate) struct Leaf {
     block: U32,
     length: U16,
     start_hi: U16,
@@ -67,7 +67,7 @@ pub(crate) struct BlockRun {
 
 impl Leaf {
     /// The run of this entry. A length above 32768 means unwritten, and exactly 32768 a full written extent.
-    fn run(&self) -> BlockRun {
+    pub(crate) fn run(&self) -> BlockRun {
         let length = self.length.get();
         let (blocks, unwritten) = match length.checked_sub(WRITTEN_MAX) {
             None | Some(0) => (length, false),

@@ -34,7 +34,7 @@ pub(crate) struct RawInode {
     gid_lo: U16,
     pub(crate) links: U16,
     blocks_lo: U32,
-    flags: U32,
+    pub(crate) flags: U32,
     version: U32,
     pub(crate) block: [u8; BLOCK_AREA],
     pub(crate) generation: U32,

@@ -56,7 +56,8 @@ impl Ext4 {
         let within = index % geometry.inodes_per_group;
         let group = self.groups.get(index / geometry.inodes_per_group, geometry, &self.media)?;
         // What recovery wrote may lie behind the count of a descriptor that it did not write.
-        if within >= u64::from(group.written_inodes) && self.media.overlay.is_empty() {
+        let recovered = !self.media.overlay.is_empty() || !self.fast_commits.is_empty();
+        if within >= u64::from(group.written_inodes) && !recovered {
             return Err(Error::NoSuchInode(ino));
         }
         // The table lies within the volume, so none of this can exceed its size.
@@ -86,6 +87,18 @@ impl Ext4 {
         }
     }
 
+    /// The bytes of an inode as they lie in the table, sound or not; `None` where the number is out of range.
+    pub(crate) fn inode_bytes(&self, ino: Ino) -> Result<Option<Vec<u8>>> {
+        let geometry = &self.geometry;
+        let Some(index) = ino.0.checked_sub(1).filter(|index| *index < geometry.inodes) else {
+            return Ok(None);
+        };
+        let group = self.groups.get(index / geometry.inodes_per_group, geometry, &self.media)?;
+        let within = index % geometry.inodes_per_group * u64::from(geometry.inode_size);
+        let at = (group.inode_table << geometry.block_bits) + within;
+        self.media.read_vec(at, to_usize(u64::from(geometry.inode_size))).map(Some)
+    }
+
     /// A piece of an inode table whose first inode is `first`, and behind it the state of each inode.
     fn table_piece(&self, kind: Kind, at: u64, length: u64, first: Ino) -> Result<Arc<[u8]>> {
         let key = CacheKey { offset: at, kind: kind.number(), owner: first.0 };
@@ -96,9 +109,18 @@ impl Ext4 {
             let mut bytes = vec![0; length + count];
             let (table, states) = bytes.split_at_mut(length);
             self.media.read(at, table)?;
-            let inodes = table.chunks_exact(to_usize(u64::from(geometry.inode_size)));
+            let inodes = table.chunks_exact_mut(to_usize(u64::from(geometry.inode_size)));
             for (place, (inode, state)) in inodes.zip(states).enumerate() {
-                *state = if is_sound(Ino(first.0 + to_u64(place)), inode, geometry) {
+                let ino = Ino(first.0 + to_u64(place));
+                if let Some(changed) =
+                    self.fast_commits.inode(ino).filter(|changed| changed.len() == inode.len())
+                {
+                    // Its checksum was not computed again, as it would be on the volume.
+                    inode.copy_from_slice(changed);
+                    *state = SOUND;
+                    continue;
+                }
+                *state = if is_sound(ino, inode, geometry) {
                     SOUND
                 } else if is_blank(inode) {
                     BLANK

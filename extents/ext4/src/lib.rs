@@ -21,6 +21,7 @@ mod dir_block;
 mod directory;
 mod dirhash;
 mod extent_tree;
+mod fast_commit;
 mod features;
 mod geometry;
 mod groups;

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use crate::describe;
 use crate::directory::NAME_MAX;
+use crate::fast_commit::FastCommits;
 use crate::geometry::{Geometry, ROOT_INO};
 use crate::groups::GroupTable;
 use crate::inode::{Flags, Inode};
@@ -79,6 +80,7 @@ pub struct Ext4 {
     pub(crate) groups: GroupTable,
     pub(crate) cache: BlockCache,
     pub(crate) journal_inum: u32,
+    pub(crate) fast_commits: FastCommits,
     info: VolumeInfo,
     warned_of_index: AtomicBool,
 }
@@ -110,6 +112,7 @@ impl Ext4 {
             groups: GroupTable::new(&geometry),
             cache: BlockCache::new(options.cache_bytes),
             journal_inum: raw.journal_inum.get(),
+            fast_commits: FastCommits::default(),
             info: describe::volume(&raw, &geometry),
             warned_of_index: AtomicBool::new(false),
             media,
@@ -119,7 +122,16 @@ impl Ext4 {
         if let Some(overlay) = recovered.overlay {
             volume.lay_over(overlay)?;
         }
-        volume.info.recovery = recovered.report.into();
+        let mut report = recovered.report;
+        if let Some(area) = recovered.fast_commits {
+            let (fast_commits, changes) = recovery::fast_commits(&volume, &raw, options, area)?;
+            volume.fast_commits = fast_commits;
+            volume.cache.clear();
+            if changes > 0 {
+                report.push_str(&format!(" {changes} changes of fast commits were applied."));
+            }
+        }
+        volume.info.recovery = report.into();
         Ok(volume)
     }
 
@@ -145,6 +157,19 @@ impl Ext4 {
             return Ok(None);
         }
         let Some(sought) = Sought::new(dir, name, &self.geometry) else { return Ok(None) };
+        if let Some(changes) = self.fast_commits.names(dir.ino) {
+            if let Some(added) = changes.added().iter().find(|added| sought.matches(&added.name)) {
+                return Ok(Some(added.ino));
+            }
+            // The index may lead to a name that is there no longer; of an exact one that can be told at once.
+            match sought {
+                Sought::Exact(name) if changes.hides(name) || changes.fresh_parent().is_some() => {
+                    return Ok(None);
+                }
+                Sought::Exact(_) => {}
+                _ => return self.find_linearly(dir, &sought),
+            }
+        }
         if self.is_indexed(dir) {
             match self.find_by_hash(dir, &sought) {
                 Ok(None) if sought.may_be_misplaced(&self.geometry) => {}
