@@ -80,7 +80,9 @@ fn check_directory(volume: &Xfs, image: &Image, path: &str, has_types: bool) -> 
     let mut keep = |entry: extents_core::DirEntry<'_>| {
         let name = String::from_utf8(entry.name.to_vec()).unwrap();
         match entry.file_type {
-            Some(file_type) if has_types => assert_eq!(type_name(file_type), theirs[&name].2, "{path}/{name}"),
+            Some(file_type) if has_types => {
+                assert_eq!(type_name(file_type), theirs[&name].2, "{path}/{name}")
+            }
             // What lies within an inode has these two not stored, so that their type is known.
             Some(_) => assert!(matches!(entry.name, b"." | b"..")),
             None => assert!(!has_types),
@@ -91,10 +93,12 @@ fn check_directory(volume: &Xfs, image: &Image, path: &str, has_types: bool) -> 
     volume.read_dir(ino, 0, &mut keep).unwrap();
     // For a short directory xfs_db prints where an entry is, for others where it ends.
     let is_short = theirs["."].0 == ours["."].0;
-    let size = |name: &str| if is_short { 0 } else { (9 + name.len() + usize::from(has_types) + 2).div_ceil(8) };
+    let size =
+        |name: &str| if is_short { 0 } else { (9 + name.len() + usize::from(has_types) + 2).div_ceil(8) };
     let ends: BTreeMap<_, _> =
         ours.iter().map(|(name, &(at, ino))| (name.clone(), (at + size(name) as u64, ino))).collect();
-    let expected: BTreeMap<_, _> = theirs.iter().map(|(name, (at, ino, _))| (name.clone(), (*at, *ino))).collect();
+    let expected: BTreeMap<_, _> =
+        theirs.iter().map(|(name, (at, ino, _))| (name.clone(), (*at, *ino))).collect();
     assert!(ends == expected, "{path}");
     for (name, (_, there)) in &ours {
         assert_eq!(volume.lookup(ino, name.as_bytes()).unwrap(), Some(Ino(*there)), "{path}/{name}");
