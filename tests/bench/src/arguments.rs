@@ -1,0 +1,135 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Benchmarks of homifs beside its peers.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Reads, stats, listings and opens through mounts: kernel, fuse2fs, homifs and the in-memory ceiling.
+    Mounts(MountArguments),
+    /// The parsers alone: whole-volume walk with maps, warm lookup, extent lookup, memory of a large map.
+    Parser(ParserArguments),
+    /// Memory that the daemon takes for each inode touched.
+    Memory(MemoryArguments),
+    /// Serves the in-memory file system that the others are measured against.
+    #[command(hide = true)]
+    Ceiling(CeilingArguments),
+}
+
+/// Which on-disk format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Ext4,
+    Xfs,
+}
+
+impl Format {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+        }
+    }
+}
+
+/// Who takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Who {
+    Kernel,
+    Fuse2fs,
+    Homifs,
+    Ceiling,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MountArguments {
+    /// The format of the volume.
+    #[arg(long, value_enum, default_value = "ext4")]
+    pub(crate) format: Format,
+    /// Rounds; in each, everybody takes a turn.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// Seconds for each measurement.
+    #[arg(long, default_value_t = 0.7)]
+    pub(crate) seconds: f64,
+    /// Size of the file that is read, in MiB.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) data_mib: u64,
+    /// Names in the large directory.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) names: u32,
+    /// Only these measurements (part of their name).
+    #[arg(long)]
+    pub(crate) only: Vec<String>,
+    /// Only these contenders.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) who: Vec<Who>,
+    /// The daemon to measure [default: beside this program, then in PATH].
+    #[arg(long)]
+    pub(crate) homifs: Option<PathBuf>,
+    /// Mount options for homifs.
+    #[arg(long, default_value = "")]
+    pub(crate) options: String,
+    /// Use this image file through a loop device instead of a zram device.
+    #[arg(long)]
+    pub(crate) image: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ParserArguments {
+    /// The format of the volume.
+    #[arg(long, value_enum, default_value = "ext4")]
+    pub(crate) format: Format,
+    /// Rounds.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// Directories of the tree that is walked; each holds 1,000 files.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) directories: u32,
+    /// Names in the large directory.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) names: u32,
+    /// Extents of the fragmented file.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) extents: u32,
+    /// Keep the image here, and use it as it is if it is there already.
+    #[arg(long)]
+    pub(crate) image: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MemoryArguments {
+    /// The format of the volume.
+    #[arg(long, value_enum, default_value = "ext4")]
+    pub(crate) format: Format,
+    /// Directories of the tree that is touched; each holds 1,000 files.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) directories: u32,
+    /// The daemon to measure [default: beside this program, then in PATH].
+    #[arg(long)]
+    pub(crate) homifs: Option<PathBuf>,
+    /// Mount options for homifs.
+    #[arg(long, default_value = "")]
+    pub(crate) options: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CeilingArguments {
+    /// Where to mount.
+    pub(crate) mountpoint: PathBuf,
+    /// Size of the file in MiB.
+    #[arg(long)]
+    pub(crate) data_mib: u64,
+    /// Names in the large directory.
+    #[arg(long)]
+    pub(crate) names: u32,
+}
