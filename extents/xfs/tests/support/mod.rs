@@ -1,6 +1,7 @@
 //! Real volumes for tests: made by mkfs.xfs, filled and judged by the kernel.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
+pub mod bytes;
 pub mod compare;
 pub mod ioctls;
 
