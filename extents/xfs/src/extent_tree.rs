@@ -260,3 +260,6 @@ fn pick(node: &Node<'_>, range: (u64, u64), at: FileBlock) -> Result<Child> {
     let started = node.keys.partition_point(|key| key.get() <= at.0);
     node.child(started.saturating_sub(1), range)
 }
+
+#[cfg(test)]
+mod tests;

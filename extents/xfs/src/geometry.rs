@@ -87,13 +87,22 @@ impl Geometry {
         u32::try_from(rest).unwrap_or(self.group_blocks)
     }
 
+    /// First block of a group behind its four headers, a sector each; files have none before it
+    /// (`xfs_verify_agbno`).
+    fn first_free_block(&self) -> u64 {
+        u64::from(3 * self.sector_size / self.block_size) + 1
+    }
+
     /// A block number as XFS packs it (`xfs_fsblock_t`), counted from the volume's first byte; `None` where it,
-    /// or any of the `count` blocks from there on, lies outside its group.
+    /// or any of the `count` blocks from there on, lies outside its group or within the group's headers.
     pub(crate) fn decode_block(&self, packed: u64, count: u64) -> Option<FsBlock> {
         let group = u32::try_from(packed >> self.group_block_log).ok()?;
         let block = packed & ((1 << self.group_block_log) - 1);
-        (group < self.groups && block.checked_add(count)? <= u64::from(self.blocks_of_group(group)))
-            .then(|| FsBlock(u64::from(group) * u64::from(self.group_blocks) + block))
+        let end = block.checked_add(count)?;
+        (group < self.groups
+            && block >= self.first_free_block()
+            && end <= u64::from(self.blocks_of_group(group)))
+        .then(|| FsBlock(u64::from(group) * u64::from(self.group_blocks) + block))
     }
 
     /// A block of a group, counted from the volume's first byte; `None` where it lies outside the group.
@@ -116,5 +125,69 @@ impl Geometry {
     /// Size of the volume in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.blocks.saturating_mul(u64::from(self.block_size))
+    }
+}
+
+#[cfg(test)]
+impl Geometry {
+    /// A volume of one group with blocks of 512 bytes.
+    pub(crate) fn small(version: u8, blocks: u32) -> Self {
+        Self {
+            version,
+            block_size: 512,
+            block_log: 9,
+            sector_size: 512,
+            inode_size: 256,
+            inode_log: 8,
+            inodes_per_block_log: 1,
+            blocks: u64::from(blocks),
+            group_blocks: blocks,
+            group_block_log: (blocks - 1).ilog2() + 1,
+            groups: 1,
+            dir_block_log: 0,
+            root: Ino(128),
+            meta_uuid: [7; 16],
+            log_start: None,
+            log_blocks: 0,
+            version_bits: VersionBits::empty(),
+            features2: Features2::empty(),
+            ro_compat: RoCompat::empty(),
+            incompat: Incompat::empty(),
+            log_incompat: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decode_block_accepts_blocks_behind_the_headers_to_the_end_of_the_group_only() {
+        let mut geometry = Geometry::small(4, 100);
+        geometry.groups = 3;
+        geometry.blocks = 250;
+        assert_eq!(geometry.group_block_log, 7);
+        let decode = |group: u64, block: u64, count| geometry.decode_block((group << 7) | block, count);
+        assert_eq!(decode(0, 4, 96), Some(FsBlock(4)));
+        assert_eq!(decode(1, 99, 1), Some(FsBlock(199)));
+        assert_eq!(decode(2, 49, 1), Some(FsBlock(249)));
+        for (group, block, count) in [(0, 3, 1), (0, 4, 97), (1, 100, 1), (1, 127, 1), (2, 49, 2), (3, 10, 1)]
+        {
+            assert_eq!(decode(group, block, count), None, "{group} {block} {count}");
+        }
+        assert_eq!(geometry.decode_block(u64::MAX, u64::MAX), None);
+    }
+
+    #[test]
+    fn inode_place_of_a_number_outside_the_volume_is_none() {
+        let mut geometry = Geometry::small(4, 100);
+        geometry.groups = 3;
+        geometry.blocks = 250;
+        let place = |group: u64, in_group: u64| geometry.inode_place(Ino((group << 8) | in_group));
+        let found = place(1, 99 * 2 + 1).unwrap();
+        assert_eq!((found.group, found.group_block, found.index), (1, 99, 1));
+        assert_eq!((place(1, 200), place(2, 100), place(3, 0)), (None, None, None));
+        assert_eq!((geometry.inode_place(Ino(0)), geometry.inode_place(Ino(u64::MAX))), (None, None));
     }
 }

@@ -15,7 +15,7 @@ const NAMES: usize = 600;
 /// A volume with some of everything, and the contents of its files.
 fn make(size: &str, arguments: &[&str]) -> (Image, Vec<u8>) {
     let folder = tempfile::TempDir::new().unwrap();
-    let contents: Vec<u8> = (0..300_001_u64).map(|number| (number * number >> 7) as u8).collect();
+    let contents: Vec<u8> = (0..300_001_u64).map(|number| ((number * number) >> 7) as u8).collect();
     let source = folder.path().join("contents");
     fs::write(&source, &contents).unwrap();
     let proto = folder.path().join("proto");
