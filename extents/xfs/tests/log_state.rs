@@ -122,7 +122,7 @@ macro_rules! sequences {
 
 sequences! {
     state_default_log_equals_logprint: [], 30, 400;
-    state_smallest_log_that_wraps_equals_logprint: ["-l", "size=10m"], 40, 2500;
+    state_smallest_log_that_wraps_equals_logprint: ["--unsupported", "-l", "size=10m"], 40, 2500;
     state_log_stripe_unit_equals_logprint: ["-l", "su=32k"], 20, 600;
     state_large_log_stripe_unit_equals_logprint: ["-l", "su=256k"], 20, 600;
     state_4k_log_sectors_equals_logprint: ["-s", "size=4k", "-l", "sectsize=4k"], 20, 600;
@@ -135,7 +135,7 @@ fn state_copies_of_a_busy_volume_equal_logprint_and_kernel() {
     if !can_mount() {
         return;
     }
-    let image = Image::make("400M", &["-l", "size=10m"]);
+    let image = Image::make("400M", &["--unsupported", "-l", "size=10m"]);
     let copy = image.folder().join("copy.img");
     let copy_name = copy.to_str().unwrap().to_owned();
     let mut dirty = 0;
@@ -274,8 +274,8 @@ fn state_external_log_is_refused_unless_norecovery() {
     let folder = tempfile::TempDir::new().unwrap();
     let log = folder.path().join("log.img");
     let log = log.to_str().unwrap();
-    run("truncate", &["-s", "64m", log]);
-    let image = Image::make("400M", &["-l", &format!("logdev={log},size=32m")]);
+    run("truncate", &["-s", "80m", log]);
+    let image = Image::make("400M", &["-l", &format!("logdev={log},size=64m")]);
     let refused = image.try_open(&OpenOptions::default()).unwrap_err();
     assert!(matches!(&refused, Error::NeedsRecovery(why) if why.contains("another device")), "{refused}");
     image.try_open(&OpenOptions { norecovery: true, ..OpenOptions::default() }).unwrap();
