@@ -11,7 +11,7 @@
 mod device;
 mod error;
 mod request;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use device::{BlockDevice, BlockQueue, DeviceInfo, Wait};

@@ -4,6 +4,7 @@
 mod loops;
 
 use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -227,5 +228,33 @@ fn block_device_open_in_another_homifs_is_refused_and_its_process_named() {
     let told = holder(device.path());
     assert!(told.contains(&format!("process {}", std::process::id())), "{told}");
     drop(first);
+    try_open(device.path(), true).unwrap();
+}
+
+#[test]
+fn block_device_mounted_where_only_another_process_sees_it_is_refused_and_that_process_named() {
+    let (directory, path) = image();
+    assert!(run("mkfs.ext4", &["-q".as_ref(), path.as_os_str()]));
+    let Some(device) = Loop::attach(&path, &[]) else { return };
+    let point = directory.path().join("hidden mount");
+    fs::create_dir(&point).unwrap();
+    // A mount namespace of its own, which ends with the shell.
+    let script = format!("mount {} '{}' && echo ready && read line", device.name(), point.display());
+    let mut shell = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(shell.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+    assert_eq!(ready.trim(), "ready");
+    let told = [holder(device.path()), holder(&path)];
+    drop(shell.stdin.take());
+    shell.wait().unwrap();
+    for told in told {
+        assert!(told.contains("hidden mount") && told.contains("as process"), "{told}");
+        assert!(told.contains(&shell.id().to_string()), "{told}");
+    }
     try_open(device.path(), true).unwrap();
 }

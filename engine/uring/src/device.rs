@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use engine_block::{BlockDevice, BlockQueue, DeviceInfo, IoError, OpenError};
-use engine_dma::{Pool, to_u64};
+use engine_dma::{Pool, to_u64, to_usize};
 use rustix::fs::{Mode, OFlags, fstatfs, open};
 use rustix::io::{Errno, pread};
 
@@ -15,10 +15,14 @@ use crate::pread_queue::PreadQueue;
 use crate::ring::Ring;
 use crate::ring_queue::RingQueue;
 
-/// Memory that a queue maps at a time, and how many such stretches it keeps. The first holds a few of the longest
-/// reads that FUSE asks for.
-const ARENA: usize = 4 << 20;
-const MOST_ARENAS: usize = 4;
+/// Most memory that a queue keeps (and has registered, so that it is resident).
+const MOST_MEMORY: usize = 16 << 20;
+
+/// What a queue maps at a time is this for each request that it may have in flight, within bounds: even the shortest
+/// queue should hold one of the longest reads that FUSE asks for, 1 MiB.
+const ARENA_FOR_EACH: usize = 128 << 10;
+const SHORTEST_ARENA: usize = 1 << 20;
+const LONGEST_ARENA: usize = 4 << 20;
 
 /// Which of the kernel's ways to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,7 +63,10 @@ pub struct KernelDevice {
     info: DeviceInfo,
     geometry: Geometry,
     way: Way,
-    /// The file as the caller opened it, with whatever locks or claims hang on it; reads metadata.
+    /// The file as the caller opened it, with whatever locks or claims hang on it; reads metadata, through the page
+    /// cache. No advice is given about the access: the kernel's own read-ahead does not fire on random 4 KiB reads
+    /// (4,000 of them took as long, and read as much, with `POSIX_FADV_RANDOM`), and helps with the runs that inode
+    /// tables and directories are (5 to 8 times faster in sequence, twice as fast in runs of 16 blocks).
     held: File,
     /// The same file, opened the way that contents are read.
     data: Arc<File>,
@@ -114,7 +121,9 @@ impl BlockDevice for KernelDevice {
     }
 
     fn queue(&self, depth: u32) -> Result<Box<dyn BlockQueue>, OpenError> {
-        let pool = Pool::new(ARENA, MOST_ARENAS);
+        let arena =
+            ARENA_FOR_EACH.saturating_mul(to_usize(depth.into())).clamp(SHORTEST_ARENA, LONGEST_ARENA);
+        let pool = Pool::new(arena, MOST_MEMORY / arena);
         let data = Arc::clone(&self.data);
         if self.way == Way::Pread {
             return Ok(Box::new(PreadQueue::new(data, self.geometry, pool, depth)));
@@ -216,7 +225,7 @@ fn open_direct(file: &File, size: u64) -> rustix::io::Result<Option<(File, Geome
     let geometry = Geometry::direct(size, units);
     // Some file systems take the flag and refuse the reads.
     let mut pool = Pool::new(0, 0);
-    let mut probe = pool.take(engine_dma::to_usize(units.block.into())).map_err(|_| Errno::NOMEM)?;
+    let mut probe = pool.take(to_usize(units.block.into())).map_err(|_| Errno::NOMEM)?;
     match pread(&direct, &mut probe[..], 0) {
         Err(Errno::INVAL) => Ok(None),
         // Whether the first block is readable is not the question here.

@@ -142,6 +142,9 @@ fn random_pieces_of_a_loop_device_arrive_as_the_file_has_them() {
             return;
         };
         every_way(device.path(), &contents, 12);
+        let opened = File::open(device.path()).unwrap();
+        let opened = KernelDevice::new(opened, device.name(), Preference::default()).unwrap();
+        assert_eq!(opened.info().logical_block.to_string(), sector);
     }
 }
 
