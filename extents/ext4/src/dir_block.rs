@@ -136,8 +136,9 @@ pub(crate) fn entry_length(stored: u16, block: usize) -> usize {
 }
 
 /// Checks that a list of entries fills its bytes exactly and that each is in order (`__ext4_check_dir_entry`).
-/// `inodes` is how many inodes the volume has.
-pub(crate) fn verify(bytes: &[u8], inodes: u64) -> Result<()> {
+/// `inodes` is how many inodes the volume has. Names that are `encrypted` may hold any bytes, for what would be
+/// impossible in a name is not so in its cipher text.
+pub(crate) fn verify(bytes: &[u8], inodes: u64, encrypted: bool) -> Result<()> {
     let bad = |problem: &'static str, at: usize| {
         Err(Error::corrupt("directory block", format!("{problem} in the entry at its byte {at}")))
     };
@@ -157,7 +158,7 @@ pub(crate) fn verify(bytes: &[u8], inodes: u64) -> Result<()> {
                 return bad("the inode number is out of range", at);
             }
             let name = bytes.get(at + HEADER..at + name_end).unwrap_or_default();
-            if name.is_empty() || name.iter().any(|&byte| byte == b'/' || byte == 0) {
+            if name.is_empty() || (!encrypted && name.iter().any(|&byte| byte == b'/' || byte == 0)) {
                 return bad("the name is impossible", at);
             }
         }
@@ -215,7 +216,7 @@ mod tests {
         block[0] = 12;
         block[6] = 1;
         block[8] = b'a';
-        assert!(verify(&block, 100).is_err());
+        assert!(verify(&block, 100, false).is_err());
         assert_eq!(Entries::new(&block).count(), 0);
     }
 }

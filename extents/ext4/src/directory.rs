@@ -204,7 +204,7 @@ impl Ext4 {
                 Ok(())
             };
             checked
-                .and_then(|()| dir_block::verify(&bytes, self.geometry.inodes))
+                .and_then(|()| dir_block::verify(&bytes, self.geometry.inodes, dir.has(Flags::ENCRYPT)))
                 .map_err(|error| error.in_inode(dir.ino).at(at))?;
             Ok(bytes.into())
         })?;
@@ -233,7 +233,7 @@ impl Ext4 {
         for (list, start) in [(area, INLINE_PARENT), (value, BLOCK_AREA)] {
             let left = to_usize(dir.length).saturating_sub(start);
             let Some(list) = list.get(..left.min(list.len())) else { continue };
-            dir_block::verify(list, self.geometry.inodes)
+            dir_block::verify(list, self.geometry.inodes, dir.has(Flags::ENCRYPT))
                 .map_err(|error| error.in_inode(dir.ino).at(dir.at))?;
             for entry in Entries::new(list) {
                 let next = AFTER_DOTDOT + to_u64(start + entry.end);
