@@ -231,7 +231,14 @@ fn contents(fs: &dyn FileSystem, device: &dyn BlockRead, metadata: &Metadata) ->
     };
     let data = data_ranges(&map);
     let digests = contents::digests(size, &data, |at, piece| read(fs, device, ino, &map, at, piece));
-    Contents { digests: digests.map_err(|error| told(&error)), data: Ok(data), map: Some(Ok(pieces(&map))) }
+    let digests = digests.map_err(|error| told(&error));
+    if metadata.flags.contains(InodeFlags::ENCRYPTED) {
+        // Such a file cannot even be opened, so nobody gets to ask for its map.
+        let refused = || errno_text(libc::ENOKEY);
+        let digests = if size == 0 { Err(refused()) } else { digests };
+        return Contents { digests, data: Err(refused()), map: Some(Err(refused())) };
+    }
+    Contents { digests, data: Ok(data), map: Some(Ok(pieces(&map))) }
 }
 
 fn read(
