@@ -145,6 +145,7 @@ fn random_pieces_of_a_loop_device_arrive_as_the_file_has_them() {
         let opened = File::open(device.path()).unwrap();
         let opened = KernelDevice::new(opened, device.name(), Preference::default()).unwrap();
         assert_eq!(opened.info().logical_block.to_string(), sector);
+        assert_eq!(opened.info().path, format!("io_uring with O_DIRECT on {}", device.name()));
     }
 }
 
