@@ -58,34 +58,69 @@ pub(crate) fn state(volume: &Volume) -> Result<LogState> {
                 .into(),
         ));
     };
-    find_state(&Ring::new(volume, start)?)
+    let (state, end) = find_state(&Ring::new(volume, start)?)?;
+    if geometry.is_v5() && superblock_lsn(volume)? > end {
+        return Err(Error::corrupt(
+            "log",
+            "it ends before the superblock was written last, so a part of it is lost; run xfs_repair, or mount \
+             with norecovery to read what is on the disk",
+        ));
+    }
+    Ok(state)
 }
 
-fn find_state(ring: &Ring<'_>) -> Result<LogState> {
+/// A place in the log and the cycle in which it is reached (`xfs_lsn_t`), in the order of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Lsn {
+    cycle: u64,
+    block: u64,
+}
+
+/// Where the log ended when the superblock was written last (`sb_lsn`).
+fn superblock_lsn(volume: &Volume) -> Result<Lsn> {
+    const SB_LSN: u64 = 240;
+    let mut bytes = [0; 8];
+    volume.read_raw(SB_LSN, &mut bytes)?;
+    let lsn = u64::from_be_bytes(bytes);
+    Ok(Lsn { cycle: lsn >> 32, block: lsn & u64::from(u32::MAX) })
+}
+
+/// The state, and where the log ends.
+fn find_state(ring: &Ring<'_>) -> Result<(LogState, Lsn)> {
     let head = head::find(ring)?;
     if head == 0 && ring.cycle(0)? == 0 {
         // Never written to.
-        return Ok(LogState::Clean);
+        return Ok((LogState::Clean, Lsn { cycle: 1, block: 0 }));
     }
     let last = ring
         .headers_before(head, None, 1)?
         .pop()
         .ok_or_else(|| Error::corrupt("log", "no record before its head"))?;
-    if is_unmount(ring, head, &last)? {
-        return Ok(LogState::Clean);
-    }
     let tail = last.header.tail_block();
-    let Some(first_torn) = first_torn_record(ring, head, tail)? else {
-        return Ok(LogState::Dirty { head, tail });
+    let end = end_after(&last, head);
+    if is_unmount(ring, head, &last)? {
+        return Ok((LogState::Clean, end));
+    }
+    let Some(torn) = first_torn_record(ring, head, tail)? else {
+        return Ok((LogState::Dirty { head, tail }, end));
     };
     // What was being written when the system stopped does not count; the log ends before it.
-    let Some(last) = ring.headers_before(first_torn, Some(tail), 1)?.pop() else {
-        return Ok(LogState::Dirty { head, tail });
+    let Some(last) = ring.headers_before(torn, Some(tail), 1)?.pop() else {
+        return Ok((LogState::Dirty { head, tail }, end));
     };
-    if is_unmount(ring, first_torn, &last)? {
-        return Ok(LogState::Clean);
-    }
-    Ok(LogState::Dirty { head: first_torn, tail: last.header.tail_block() })
+    let state = if is_unmount(ring, torn, &last)? {
+        LogState::Clean
+    } else {
+        LogState::Dirty { head: torn, tail: last.header.tail_block() }
+    };
+    Ok((state, end_after(&last, torn)))
+}
+
+/// The end of a log whose last record this is.
+fn end_after(last: &Record, head: u64) -> Lsn {
+    // A record that lies behind the head is from the round before, which it completed.
+    let cycle = u64::from(last.header.h_cycle.get()) + u64::from(last.at >= head);
+    Lsn { cycle, block: head }
 }
 
 /// Whether the record is the mark of a clean unmount and ends at the head (`xlog_check_unmount_rec`).
