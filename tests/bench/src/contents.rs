@@ -49,8 +49,12 @@ pub(crate) fn make(device: &Path, format: Format, contents: &Contents) -> Result
     };
     let directory = tempfile::tempdir()?;
     let mountpoint = directory.path().to_str().context("the path of the temporary directory is not UTF-8")?;
-    let looped = if device.metadata()?.is_file() { "loop" } else { "defaults" };
-    command("mount", &["-t", format.name(), "-o", looped, path, mountpoint])?;
+    let mut options = if device.metadata()?.is_file() { "loop".to_owned() } else { "defaults".to_owned() };
+    if format == Format::Xfs {
+        // Without speculative preallocation, which would put an extent of its own into each gap of `fragments.bin`.
+        options.push_str(",allocsize=4k");
+    }
+    command("mount", &["-t", format.name(), "-o", &options, path, mountpoint])?;
     let filled = fill(directory.path(), contents);
     command("umount", &[mountpoint])?;
     filled.context("fill the volume")

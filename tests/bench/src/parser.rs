@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use extents_core::{BlockRead, ExtentMap, FileSystem, Flow, Ino, ReadError};
+use homifs_options::MountOptions;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::arguments::{Format, ParserArguments};
@@ -35,9 +36,17 @@ fn open(path: &Path, format: Format) -> Result<Box<dyn FileSystem>> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     let image = Image { file, size };
+    // As much as a mount has where it is not told otherwise.
+    let cache_bytes = MountOptions::default().cache;
     Ok(match format {
-        Format::Ext4 => Box::new(extents_ext4::Ext4::open(image, &extents_ext4::OpenOptions::default())?),
-        Format::Xfs => Box::new(extents_xfs::Xfs::open(image, &extents_xfs::OpenOptions::default())?),
+        Format::Ext4 => {
+            let options = extents_ext4::OpenOptions { cache_bytes, ..Default::default() };
+            Box::new(extents_ext4::Ext4::open(image, &options)?)
+        }
+        Format::Xfs => {
+            let options = extents_xfs::OpenOptions { cache_bytes, ..Default::default() };
+            Box::new(extents_xfs::Xfs::open(image, &options)?)
+        }
     })
 }
 
