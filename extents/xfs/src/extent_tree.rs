@@ -165,16 +165,16 @@ impl Block {
 /// The whole range of file blocks: 54 bits.
 const WHOLE: (u64, u64) = (0, 1 << 54);
 
-/// Gives all extents in order until `visit` breaks.
+/// Gives all extents in order until `visit` breaks; answers whether it did.
 pub(crate) fn walk(
     volume: &Volume,
     ino: Ino,
     root: &[u8],
     visit: &mut dyn FnMut(ForkExtent) -> Result<Flow>,
-) -> Result<()> {
+) -> Result<Flow> {
     let node = Node::root(root)?;
     let mut walk = Walk { volume, ino, visit, order: Order::default(), last: [(NO_BLOCK, NO_BLOCK); LEVELS] };
-    walk.node(&node, WHOLE).map(drop)
+    walk.node(&node, WHOLE)
 }
 
 struct Walk<'a> {

@@ -4,16 +4,15 @@ use std::borrow::Cow;
 use std::fmt;
 
 use extents_core::{
-    BlockRead, DirEntry, Error, Extent, ExtentFlags, ExtentMap, ExtentMapBuilder, FileSystem, FileType, Flow,
-    Ino, Metadata, Overlay, Result, SpaceUsage, VolumeInfo, Xattr, XattrNamespace,
+    BlockRead, DirEntry, Error, Extent, ExtentMap, FileSystem, FileType, Flow, Ino, Metadata, Overlay,
+    Result, SpaceUsage, VolumeInfo, Xattr, XattrNamespace,
 };
 
-use crate::fork::{ForkExtent, walk_extents};
 use crate::inode::{self, Inode};
 use crate::log::LogState;
 use crate::superblock::{self, Superblock};
-use crate::volume::{BlockRun, OpenOptions, Volume};
-use crate::{attr, dir, features, log, reference_tree, symlink, usage};
+use crate::volume::{OpenOptions, Volume};
+use crate::{attr, dir, features, file_map, log, symlink, usage};
 
 /// An XFS volume, opened for reading.
 pub struct Xfs {
@@ -61,57 +60,6 @@ impl Xfs {
     fn directory(&self, ino: Ino) -> Result<Inode> {
         let inode = self.inode(ino)?;
         if inode.file_type == FileType::Directory { Ok(inode) } else { Err(Error::NotADirectory(ino)) }
-    }
-
-    /// The map of a regular file; an empty one of anything else.
-    fn map(&self, inode: &Inode) -> Result<ExtentMap> {
-        let geometry = self.volume.geometry();
-        if inode.file_type != FileType::Regular {
-            return Ok(ExtentMapBuilder::new(0, inode.generation, geometry.size()).finish());
-        }
-        if inode.is_realtime()? {
-            return Err(Error::unsupported(format!(
-                "inode {}: its contents lie on the realtime device, which is not read",
-                inode.ino
-            )));
-        }
-        let mut builder = ExtentMapBuilder::new(inode.size, inode.generation, geometry.size());
-        let may_share = inode.may_share_blocks()?;
-        walk_extents(&self.volume, inode, inode.data_fork(), &mut |extent| {
-            if extent.unwritten || !may_share {
-                let flags = if extent.unwritten { ExtentFlags::UNWRITTEN } else { ExtentFlags::empty() };
-                self.push(&mut builder, &extent, extent.run, flags)?;
-            } else {
-                reference_tree::split(&self.volume, extent.run, |run, shared| {
-                    let flags = if shared { ExtentFlags::SHARED } else { ExtentFlags::empty() };
-                    self.push(&mut builder, &extent, run, flags)
-                })?;
-            }
-            Ok(Flow::Continue(()))
-        })?;
-        Ok(builder.finish())
-    }
-
-    /// Adds a part of an extent to a map.
-    fn push(
-        &self,
-        builder: &mut ExtentMapBuilder,
-        whole: &ForkExtent,
-        part: BlockRun,
-        flags: ExtentFlags,
-    ) -> Result<()> {
-        let block_log = self.volume.geometry().block_log;
-        // File blocks have 54 bits, so that bytes may not fit in 64; blocks of the volume were checked to.
-        let file = whole.file.0 + (part.start.0 - whole.run.start.0);
-        let logical = file
-            .checked_mul(1 << block_log)
-            .ok_or_else(|| Error::corrupt("extent", "lies behind the largest file"))?;
-        builder.push(Extent {
-            logical,
-            physical: part.start.0 << block_log,
-            length: part.count << block_log,
-            flags,
-        })
     }
 }
 
@@ -196,13 +144,13 @@ impl FileSystem for Xfs {
     }
 
     fn extents(&self, ino: Ino) -> Result<ExtentMap> {
-        self.map(&self.inode(ino)?).map_err(|error| error.in_inode(ino))
+        file_map::read(&self.volume, &self.inode(ino)?).map_err(|error| error.in_inode(ino))
     }
 
     fn inspect(&self, ino: Ino) -> Result<(Metadata, ExtentMap)> {
         let inode = self.inode(ino)?;
         let metadata = inode.metadata(self.volume.geometry())?;
-        Ok((metadata, self.map(&inode).map_err(|error| error.in_inode(ino))?))
+        Ok((metadata, file_map::read(&self.volume, &inode).map_err(|error| error.in_inode(ino))?))
     }
 
     fn read_special(&self, ino: Ino, _: &Extent, _: u64, _: &mut [u8]) -> Result<()> {

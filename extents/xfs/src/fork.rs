@@ -27,8 +27,8 @@ pub(crate) enum Fork<'a> {
     Local(&'a [u8]),
     /// All extents, packed.
     Extents(&'a [PackedExtent]),
-    /// The root of a B-tree of extents.
-    Btree(&'a [u8]),
+    /// The root of a B-tree of extents, and how many it holds.
+    Btree(&'a [u8], u64),
 }
 
 impl<'a> Fork<'a> {
@@ -43,7 +43,7 @@ impl<'a> Fork<'a> {
                         .unwrap_or_default(),
                 )
             }
-            ForkFormat::Btree => Self::Btree(bytes),
+            ForkFormat::Btree => Self::Btree(bytes, extents),
         }
     }
 }
@@ -130,7 +130,20 @@ pub(crate) fn walk_extents(
             }
             Ok(())
         }
-        Fork::Btree(root) => extent_tree::walk(volume, inode.ino, root, visit),
+        Fork::Btree(root, count) => {
+            let mut found = 0;
+            let flow = extent_tree::walk(volume, inode.ino, root, &mut |extent| {
+                found += 1;
+                visit(extent)
+            })?;
+            if flow.is_continue() && found != count {
+                return Err(Error::corrupt(
+                    "extent B-tree",
+                    format!("holds {found} extents where the inode counts {count}"),
+                ));
+            }
+            Ok(())
+        }
     }
 }
 
@@ -144,7 +157,7 @@ pub(crate) fn find_extent(
     match fork {
         Fork::Local(_) => Ok(None),
         Fork::Extents(records) => find_in_records(volume.geometry(), records, at),
-        Fork::Btree(root) => extent_tree::find(volume, inode.ino, root, at),
+        Fork::Btree(root, _) => extent_tree::find(volume, inode.ino, root, at),
     }
 }
 

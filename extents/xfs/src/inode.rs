@@ -41,14 +41,14 @@ pub(crate) struct Inode {
 /// `NoSuchInode` where the number is out of range or the inode free.
 pub(crate) fn read(volume: &Volume, ino: Ino) -> Result<Inode> {
     let slot = volume.inode_slot(ino)?;
-    parse(volume.geometry(), ino, &slot).map_err(|error| error.in_inode(ino))
+    parse(volume.geometry(), ino, slot).map_err(|error| error.in_inode(ino))
 }
 
 fn bad<T>(problem: &'static str) -> Result<T> {
     Err(Error::corrupt(STRUCTURE, problem))
 }
 
-fn parse(geometry: &Geometry, ino: Ino, slot: &Slot) -> Result<Inode> {
+fn parse(geometry: &Geometry, ino: Ino, slot: Slot) -> Result<Inode> {
     let bytes = slot.bytes();
     let raw = RawInode::of(bytes)?;
     if raw.is_free() {
@@ -64,23 +64,24 @@ fn parse(geometry: &Geometry, ino: Ino, slot: &Slot) -> Result<Inode> {
     }
     let (data_fork, attr_fork) = raw.fork_ranges(bytes.len())?;
     let (data_extents, attr_extents) = raw.extent_counts();
+    let data_format = data_format(raw.core.di_format, file_type)?;
+    let attr_format =
+        if attr_fork.is_empty() { None } else { attr_format(raw.core.di_aformat, attr_extents)? };
+    let (mode, generation) = (raw.core.di_mode.get(), raw.core.di_gen.get());
     let mut inode = Inode {
         ino,
-        mode: raw.core.di_mode.get(),
+        mode,
         file_type,
         size,
-        generation: raw.core.di_gen.get(),
+        generation,
         data_extents,
         attr_extents,
-        data_format: data_format(raw.core.di_format, file_type)?,
-        attr_format: None,
+        data_format,
+        attr_format,
         data_fork,
         attr_fork,
-        slot: slot.clone(),
+        slot,
     };
-    if !inode.attr_fork.is_empty() {
-        inode.attr_format = attr_format(raw.core.di_aformat, attr_extents)?;
-    }
     inode.check_forks()?;
     Ok(inode)
 }

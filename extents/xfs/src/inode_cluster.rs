@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use extents_core::{Error, Ino, Result, to_usize};
 
-use crate::geometry::InodePlace;
 use crate::inode_tree;
 use crate::volume::{BlockKind, BlockRun, Volume};
 
@@ -43,7 +42,7 @@ impl Volume {
         let start = geometry.group_block(place.group, first).ok_or(Error::NoSuchInode(ino))?;
         let run = BlockRun { start, count: u64::from(count) };
         let cluster = self.read_prepared(run, BlockKind::Inodes, |bytes| {
-            if self.is_recovered() { self.wipe_free_inodes(&place, first, count, bytes) } else { Ok(()) }
+            if self.is_recovered() { self.wipe_free_inodes(place.group, first, count, bytes) } else { Ok(()) }
         })?;
         let index =
             u64::from(place.group_block - first) << geometry.inodes_per_block_log | u64::from(place.index);
@@ -51,34 +50,33 @@ impl Volume {
         Ok(Slot { cluster, place: offset..offset + to_usize(u64::from(geometry.inode_size)) })
     }
 
-    fn wipe_free_inodes(&self, place: &InodePlace, first: u32, count: u32, bytes: &mut [u8]) -> Result<()> {
+    /// Wipes every slot of the `count` blocks from block `first` of a group on that no chunk has in use.
+    fn wipe_free_inodes(&self, group: u32, first: u32, count: u32, bytes: &mut [u8]) -> Result<()> {
         let geometry = self.geometry();
         let per_block = geometry.inodes_per_block_log;
-        let from = first << per_block;
-        let mut kept = from;
-        let mut wipe = |inodes: Range<u32>| {
-            let byte = |inode: u32| to_usize(u64::from(inode - from) << geometry.inode_log);
+        let (from, end) = (u64::from(first) << per_block, u64::from(first + count) << per_block);
+        let mut wipe = |inodes: Range<u64>| {
+            let byte = |inode: u64| to_usize((inode - from) << geometry.inode_log);
             if let Some(slots) = bytes.get_mut(byte(inodes.start)..byte(inodes.end)) {
                 slots.fill(0);
             }
         };
-        let end = from + (count << per_block);
-        while let Some(chunk) = inode_tree::find(self, place.group, kept)? {
-            if chunk.start >= end {
-                break;
-            }
-            wipe(kept..chunk.start.max(kept));
-            for inode in chunk.start.max(kept)..chunk.end().min(end) {
-                if !chunk.is_allocated(inode) {
+        let mut done = from;
+        while done < end {
+            // A number that does not fit in 32 bits belongs to no inode.
+            let chunk = match u32::try_from(done) {
+                Ok(inode) => inode_tree::find(self, group, inode)?,
+                Err(_) => None,
+            };
+            let inodes = chunk.map_or(end..end, |chunk| chunk.start().clamp(done, end)..chunk.end().min(end));
+            wipe(done..inodes.start);
+            for inode in inodes.clone() {
+                if chunk.is_none_or(|chunk| !chunk.is_allocated(inode)) {
                     wipe(inode..inode + 1);
                 }
             }
-            kept = chunk.end().min(end);
-            if kept == end {
-                break;
-            }
+            done = inodes.end.max(inodes.start);
         }
-        wipe(kept..end);
         Ok(())
     }
 }

@@ -39,11 +39,10 @@ impl Record for RawChunk {
     }
 }
 
-/// 64 inodes that were allocated together.
+/// 64 inodes that were allocated together. Numbers count inodes of their group.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Chunk {
-    /// Number of the first one within the group.
-    pub(crate) start: u32,
+    start: u32,
     /// Which fours of inodes have no blocks.
     holes: u16,
     /// Which inodes are free.
@@ -51,24 +50,28 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    pub(crate) fn end(&self) -> u32 {
-        self.start.saturating_add(INODES_PER_CHUNK)
+    /// The first inode.
+    pub(crate) fn start(&self) -> u64 {
+        u64::from(self.start)
     }
 
-    /// Whether the inode of this number within the group exists and is in use.
-    pub(crate) fn is_allocated(&self, in_group: u32) -> bool {
-        let Some(place) = in_group.checked_sub(self.start).filter(|&place| place < INODES_PER_CHUNK) else {
-            return false;
-        };
-        self.holes >> (place / 4) & 1 == 0 && self.free >> place & 1 == 0
+    /// The one after the last.
+    pub(crate) fn end(&self) -> u64 {
+        self.start() + u64::from(INODES_PER_CHUNK)
+    }
+
+    /// Whether this inode is of the chunk and in use.
+    pub(crate) fn is_allocated(&self, inode: u64) -> bool {
+        let place = inode.checked_sub(self.start()).filter(|&place| place < u64::from(INODES_PER_CHUNK));
+        place.is_some_and(|place| (self.holes >> (place / 4)) & 1 == 0 && (self.free >> place) & 1 == 0)
     }
 }
 
 /// The first chunk of a group that ends after this inode.
-pub(crate) fn find(volume: &Volume, group: u32, in_group: u32) -> Result<Option<Chunk>> {
+pub(crate) fn find(volume: &Volume, group: u32, inode: u32) -> Result<Option<Chunk>> {
     let root = group::inodes(volume, group)?.tree;
     let sparse = volume.geometry().incompat.contains(Incompat::SPINODES);
-    Ok(group_tree::find::<RawChunk>(volume, group, root, in_group)?.map(|raw| Chunk {
+    Ok(group_tree::find::<RawChunk>(volume, group, root, inode)?.map(|raw| Chunk {
         start: raw.ir_startino.get(),
         holes: if sparse { raw.ir_holemask.get() } else { 0 },
         free: raw.ir_free.get(),

@@ -16,6 +16,7 @@ mod checksum;
 mod dir;
 mod extent_tree;
 mod features;
+mod file_map;
 mod filesystem;
 mod fork;
 mod geometry;

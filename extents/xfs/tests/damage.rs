@@ -156,7 +156,8 @@ fn seal(bytes: &mut [u8], inode_size: usize) {
         (b"RMB3", 52),
     ];
     const BY_SECOND: [[u8; 2]; 4] = [[0x3e, 0xbe], [0x3d, 0xf1], [0x3d, 0xff], [0x3b, 0xee]];
-    if bytes.starts_with(b"IN") || bytes.starts_with(&[0, 0]) && bytes.len() % inode_size == 0 {
+    // The first inode of a cluster may be free.
+    if bytes.starts_with(b"IN") || (bytes.starts_with(&[0, 0]) && bytes.len().is_multiple_of(inode_size)) {
         for slot in bytes.chunks_mut(inode_size).filter(|slot| slot.starts_with(b"IN")) {
             seal_at(slot, 100);
         }

@@ -152,6 +152,23 @@ fn sparse_inode_chunks_equal_kernel() {
 }
 
 #[test]
+fn inode_whose_extents_are_miscounted_is_corrupt() {
+    if !can_mount() {
+        return;
+    }
+    let image = Image::make("320M", &["-b", "size=1024"]);
+    image.fill("truncate -s 1m f; for i in $(seq 0 2 200); do xfs_io -c \"pwrite -q ${i}k 1k\" f; done");
+    let ino = image.open().lookup(image.open().root(), b"f").unwrap().unwrap();
+    assert_eq!(image.open().extents(ino).unwrap().len(), 101);
+    let path = image.path().to_str().unwrap();
+    let inode = format!("inode {ino}");
+    assert!(image.xfs_db(&[&inode, "print core.format"]).contains("btree"));
+    support::run("xfs_db", &["-x", "-c", &inode, "-c", "write core.nextents 100", path]);
+    let text = image.open().extents(ino).unwrap_err().to_string();
+    assert!(text.contains("holds 101 extents where the inode counts 100"), "{text}");
+}
+
+#[test]
 fn inode_numbers_of_free_and_missing_inodes_are_not_in_use() {
     if !can_mount() {
         return;

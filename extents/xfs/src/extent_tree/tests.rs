@@ -1,7 +1,7 @@
 use super::*;
 use crate::geometry::Geometry;
 use crate::volume::OpenOptions;
-use extents_core::MemoryDevice;
+use extents_core::{MemoryDevice, to_u64, to_usize};
 
 const BLOCK: usize = 512;
 const INO: Ino = Ino(133);
@@ -26,7 +26,7 @@ impl Tree {
     fn new(version: u8, files: &[u64]) -> Self {
         let mut tree = Self {
             version,
-            device: vec![0; BLOCK * BLOCKS as usize],
+            device: vec![0; BLOCK * to_usize(u64::from(BLOCKS))],
             root: Vec::new(),
             records: files.iter().zip((DATA..).step_by(3)).map(|(&file, data)| (file, data)).collect(),
         };
@@ -67,7 +67,7 @@ impl Tree {
     /// Writes the blocks of a level.
     fn level(&mut self, level: u16, blocks: &[(u64, usize, Vec<u8>)], next: &mut u64) -> Vec<Named> {
         let first = *next;
-        *next += blocks.len() as u64;
+        *next += to_u64(blocks.len());
         let numbered = blocks.iter().zip(first..);
         let mut named = Vec::new();
         for ((key, count, body), number) in numbered {
@@ -94,7 +94,7 @@ impl Tree {
     }
 
     fn write(&mut self, number: u64, block: &[u8]) {
-        let at = number as usize * BLOCK;
+        let at = to_usize(number) * BLOCK;
         self.device[at..at + BLOCK].copy_from_slice(block);
         self.seal(number);
     }
@@ -102,7 +102,7 @@ impl Tree {
     /// Sets the checksum of a block right.
     fn seal(&mut self, number: u64) {
         if self.version == 5 {
-            let block = &mut self.device[number as usize * BLOCK..][..BLOCK];
+            let block = &mut self.device[to_usize(number) * BLOCK..][..BLOCK];
             block[64..68].fill(0);
             let crc = crc32c::crc32c(block);
             block[64..68].copy_from_slice(&crc.to_le_bytes());
@@ -116,16 +116,17 @@ impl Tree {
 
     fn walk(&self) -> Result<Vec<(u64, u64)>> {
         let mut found = Vec::new();
-        walk(&self.volume(), INO, &self.root, &mut |extent| {
+        let flow = walk(&self.volume(), INO, &self.root, &mut |extent| {
             found.push((extent.file.0, extent.run.start.0));
             Ok(Flow::Continue(()))
         })?;
+        assert!(flow.is_continue());
         Ok(found)
     }
 
     /// Changes bytes of a block, checksum and all.
     fn change(mut self, number: u64, at: usize, bytes: &[u8]) -> Self {
-        let at = number as usize * BLOCK + at;
+        let at = to_usize(number) * BLOCK + at;
         self.device[at..at + bytes.len()].copy_from_slice(bytes);
         self.seal(number);
         self
@@ -218,7 +219,7 @@ fn version5_block_of_another_place_owner_or_volume_is_corrupt() {
         assert!(matches!(tree.walk(), Err(Error::Corrupt(_))), "byte {at}");
     }
     let mut tree = Tree::new(5, &files(100));
-    tree.device[(FIRST as usize + 1) * BLOCK + 300] ^= 1;
+    tree.device[(to_usize(FIRST) + 1) * BLOCK + 300] ^= 1;
     let text = tree.walk().unwrap_err().to_string();
     assert!(text.contains("wrong checksum"), "{text}");
 }
@@ -243,11 +244,11 @@ fn root_that_is_too_small_too_high_or_too_full_is_corrupt() {
 fn any_flipped_byte_ends_in_an_answer() {
     for version in [4, 5] {
         let good = Tree::new(version, &files(300));
-        for at in (FIRST as usize * BLOCK..(FIRST as usize + 14) * BLOCK).step_by(5) {
+        for at in (to_usize(FIRST) * BLOCK..(to_usize(FIRST) + 14) * BLOCK).step_by(5) {
             let mut tree =
                 Tree { device: good.device.clone(), root: good.root.clone(), records: Vec::new(), ..good };
             tree.device[at] ^= 0x41;
-            tree.seal((at / BLOCK) as u64);
+            tree.seal(to_u64(at / BLOCK));
             if let Ok(records) = tree.walk() {
                 assert!(records.len() <= 600);
             }

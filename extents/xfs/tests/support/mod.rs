@@ -131,6 +131,21 @@ impl Image {
         Xfs::open(ImageFile::open(&self.path), options)
     }
 
+    /// Changes the incompatible features in the superblock and sets its checksum right.
+    pub fn patch_superblock(&self, change: impl Fn(u32) -> u32) {
+        const INCOMPAT: usize = 216;
+        const CRC: usize = 224;
+        let file = File::options().read(true).write(true).open(&self.path).unwrap();
+        let mut sector = [0; 512];
+        file.read_exact_at(&mut sector, 0).unwrap();
+        let field: [u8; 4] = sector[INCOMPAT..INCOMPAT + 4].try_into().unwrap();
+        sector[INCOMPAT..INCOMPAT + 4].copy_from_slice(&change(u32::from_be_bytes(field)).to_be_bytes());
+        sector[CRC..CRC + 4].fill(0);
+        let crc = crc32c::crc32c(&sector);
+        sector[CRC..CRC + 4].copy_from_slice(&crc.to_le_bytes());
+        file.write_all_at(&sector, 0).unwrap();
+    }
+
     /// What xfs_db prints for these commands.
     pub fn xfs_db(&self, commands: &[&str]) -> String {
         let name = self.path.to_str().unwrap();
