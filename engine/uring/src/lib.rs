@@ -15,6 +15,7 @@
 )]
 
 mod active;
+mod choice;
 mod cut;
 mod device;
 mod geometry;
@@ -23,4 +24,5 @@ mod ring;
 mod ring_queue;
 mod slots;
 
-pub use device::{Backend, Direct, KernelDevice, Preference};
+pub use choice::{Backend, Direct, Preference};
+pub use device::KernelDevice;
