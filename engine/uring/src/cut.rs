@@ -101,3 +101,85 @@ impl Command {
         (self.device_offset + to_u64(self.skip + there), to_u64(self.wanted - there))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+            /// For units that no disk here has: the commands cover each wanted byte once, in order, and each is one that
+            /// the device takes and that fits its target.
+            #[test]
+            fn commands_of_any_piece_cover_it_and_keep_to_the_units(
+                device_offset in 0_u64..1 << 40,
+                buffer_offset in 0_usize..1 << 20,
+                aligned in any::<bool>(),
+                length in prop_oneof![1_usize..70_000, 1_usize..5_000_000],
+                block in (0_u32..17).prop_map(|bit| 1 << bit),
+                memory in (0_u32..13).prop_map(|bit| 1 << bit),
+                max_transfer in (17_u32..22).prop_map(|bit| 1 << bit),
+            ) {
+                let geometry = Geometry { size: u64::MAX, block, memory, max_transfer };
+                let (device_offset, buffer_offset) =
+                    if aligned { (device_offset << 16, buffer_offset << 12) } else { (device_offset, buffer_offset) };
+                let piece = Piece { device_offset, buffer_offset, length };
+                let (mut done, mut bounced) = (0, 0);
+                while done < length {
+                    let command = Command::next(&piece, done, &geometry);
+                    prop_assert_eq!(command.device_offset + to_u64(command.skip), device_offset + to_u64(done));
+                    prop_assert_eq!(command.buffer_offset, buffer_offset + done);
+                    prop_assert!(command.wanted > 0 && command.skip + command.wanted <= command.length);
+                    prop_assert_eq!(command.device_offset % u64::from(block), 0);
+                    prop_assert_eq!(to_u64(command.length) % u64::from(block), 0);
+                    prop_assert!(to_u64(command.length) <= u64::from(max_transfer));
+                    if !command.bounce {
+                        prop_assert_eq!((command.skip, command.wanted), (0, command.length));
+                        prop_assert_eq!(to_u64(command.buffer_offset) % u64::from(memory), 0);
+                    }
+                    bounced += if command.bounce { command.wanted } else { 0 };
+                    done += command.wanted;
+                }
+                prop_assert_eq!(done, length);
+                if aligned && length > BOUNCE_WHOLE {
+    prop_assert!(bounced <= BOUNCE_WHOLE.max(to_usize(block.into())), "only the end is copied");
+                }
+            }
+
+            /// However a command arrives in parts, it ends, and it is done only when all of it is there.
+            #[test]
+            fn command_arriving_in_parts_ends(
+                parts in prop::collection::vec(0_usize..9000, 0..60),
+                block in (0_u32..13).prop_map(|bit| 1 << bit),
+                length in 1_usize..100_000,
+                start in 0_u64..10_000,
+            ) {
+                let geometry = Geometry { size: u64::MAX, block, memory: 1, max_transfer: 1 << 20 };
+                let command = Command::next(&Piece { device_offset: start, buffer_offset: 0, length }, 0, &geometry);
+                let mut arrived = 0;
+                for part in parts {
+                    let newly = part.min(command.length - arrived);
+                    match command.after(arrived, newly, &geometry) {
+                        Progress::Done => {
+                            prop_assert!(arrived + newly >= command.skip + command.wanted);
+                            prop_assert_eq!(command.missing(arrived + newly).1, 0);
+                            return Ok(());
+                        }
+                        Progress::From(next) => {
+                            prop_assert!(next > arrived && next <= arrived + newly);
+                            prop_assert_eq!(to_u64(next) % u64::from(block), 0);
+                            arrived = next;
+                        }
+                        Progress::Ended => {
+                            prop_assert!(newly < to_usize(block.into()));
+                            let (at, missing) = command.missing(arrived + newly);
+                            prop_assert!(missing > 0);
+                            prop_assert_eq!(at + missing, start + to_u64(command.wanted));
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+}
