@@ -246,7 +246,7 @@ pub(crate) static TABLE: &[Row] = &[
             get: |options| options.threads.map(u64::from),
         },
         help: "Threads that answer the kernel.",
-        default: "two for each CPU, 4 to 32",
+        default: "four for each CPU, 8 to 64",
     },
     Row {
         name: "depth",
