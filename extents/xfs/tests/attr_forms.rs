@@ -187,6 +187,28 @@ geometries! {
     xattrs_2k_blocks_64k_directory_blocks_equals_kernel: "500M" ["-b", "size=2k", "-n", "size=64k"];
 }
 
+/// As many as listxattr can list, so long that their tree has two levels of nodes.
+#[test]
+fn xattrs_deep_tree_equals_kernel() {
+    if !can_mount() {
+        return;
+    }
+    let image = Image::make("400M", &["-b", "size=1k"]);
+    {
+        let mount = image.mount("rw");
+        let path = mount.path().join("file");
+        File::create(&path).unwrap();
+        for number in 0..6000 {
+            set(&path, format!("user.{number:x}").as_bytes(), &value(number, 60 + number % 40));
+        }
+    }
+    let mount = image.mount("ro");
+    let ino = fs::metadata(mount.path().join("file")).unwrap().ino();
+    let level = image.xfs_db(&[&format!("inode {ino}"), "ablock 0", "print hdr.level"]);
+    assert_eq!(level.trim(), "hdr.level = 2");
+    assert!(compare(&image.open(), mount.path()) >= 6000);
+}
+
 #[test]
 fn xattrs_acls_equal_kernel() {
     if !can_mount() {

@@ -216,7 +216,6 @@ macro_rules! geometries {
 
 geometries! {
     read_and_lookup_default_volume_equals_kernel: "400M" [];
-    read_and_lookup_1k_blocks_equals_kernel: "400M" ["-b", "size=1k"];
     read_and_lookup_1k_blocks_4k_directory_blocks_equals_kernel: "400M" ["-b", "size=1k", "-n", "size=4k"];
     read_and_lookup_1k_blocks_64k_directory_blocks_equals_kernel: "400M" ["-b", "size=1k", "-n", "size=64k"];
     read_and_lookup_2k_blocks_8k_directory_blocks_equals_kernel: "400M" ["-b", "size=2k", "-n", "size=8k"];
@@ -225,4 +224,56 @@ geometries! {
     read_and_lookup_64k_directory_blocks_equals_kernel: "400M" ["-n", "size=64k"];
     read_and_lookup_small_inodes_equals_kernel: "400M" ["-i", "size=512,sparse=0"];
     read_and_lookup_large_inodes_equals_kernel: "400M" ["-i", "size=2048"];
+}
+
+/// Directory blocks whose parts lie in several places, since no free room is large enough.
+#[test]
+fn read_and_lookup_scattered_directory_blocks_equals_kernel() {
+    if !can_mount() {
+        return;
+    }
+    let image = Image::make("64M", &["--unsupported", "-b", "size=1k", "-n", "size=8k", "-l", "size=10m"]);
+    {
+        let mount = image.mount("rw");
+        let small = |number: usize| mount.path().join(format!("small-{number}"));
+        let folder = |number: usize| mount.path().join(format!("scattered-{number}"));
+        let mut made = 0;
+        // A block for each file, until the volume is full; then every second one is free again.
+        while fs::write(small(made), [1; 1024]).is_ok() {
+            made += 1;
+        }
+        support::run("sync", &["-f", mount.path().to_str().unwrap()]);
+        for number in (0..=made).step_by(2) {
+            let _ = fs::remove_file(small(number));
+        }
+        // Directories first take what larger room is left, and then what there is.
+        let target = folder(0);
+        make(&target, [b"target".to_vec()]);
+        for number in 1..60 {
+            fs::create_dir(folder(number)).unwrap();
+            for name in (0..800).map(|n| odd_name(n, 150 + n % 100)) {
+                let link = folder(number).join(OsStr::from_bytes(&name));
+                if fs::hard_link(target.join("target"), link).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    let mount = image.mount("ro");
+    let volume = image.open();
+    let mut scattered = 0;
+    for entry in fs::read_dir(mount.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            compare(&volume, &path, &[usize::MAX, 5]);
+            let inode = format!("inode {}", fs::metadata(&path).unwrap().ino());
+            let text = image.xfs_db(&[&inode, "print core.nblocks core.nextents"]);
+            let number = |line: usize| -> u64 {
+                text.lines().nth(line).unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+            };
+            // Of eight blocks each; with more extents than half as many blocks, some are in pieces.
+            scattered += usize::from(number(0) > 100 && number(1) * 2 > number(0));
+        }
+    }
+    assert!(scattered > 0);
 }

@@ -10,8 +10,6 @@ use extents_core::{FileSystem, Flow, Ino};
 use extents_xfs::Xfs;
 use support::{Image, can_mount, compare};
 
-const NAMES: usize = 150_000;
-
 fn name(number: usize) -> String {
     format!("an-entry-of-the-large-directory-{:08x}", number.wrapping_mul(2_654_435_761) & 0xffff_ffff)
 }
@@ -48,7 +46,8 @@ fn positions_are_stable(volume: &Xfs, directory: Ino, expected: usize) {
     volume.read_dir(directory, u64::MAX, &mut none).unwrap();
 }
 
-fn check(arguments: &[&str]) {
+/// Makes that many names, so that the tree above the leaves has this many levels.
+fn check(arguments: &[&str], names: usize, levels: u32) {
     if !can_mount() {
         return;
     }
@@ -60,8 +59,8 @@ fn check(arguments: &[&str]) {
         // One file under many names takes less time to make than many files, and differs in nothing here.
         let mut file = directory.join("first");
         File::create(&file).unwrap();
-        let mut names = BTreeMap::from([(b"first".to_vec(), fs::metadata(&file).unwrap().ino())]);
-        for number in 0..NAMES {
+        let mut made = BTreeMap::from([(b"first".to_vec(), fs::metadata(&file).unwrap().ino())]);
+        for number in 0..names {
             let path = directory.join(name(number));
             if number % 1000 == 0 {
                 File::create(&path).unwrap();
@@ -69,9 +68,9 @@ fn check(arguments: &[&str]) {
             } else {
                 fs::hard_link(&file, &path).unwrap();
             }
-            names.insert(name(number).into_bytes(), fs::metadata(&file).unwrap().ino());
+            made.insert(name(number).into_bytes(), fs::metadata(&file).unwrap().ino());
         }
-        (Ino(fs::metadata(&directory).unwrap().ino()), names)
+        (Ino(fs::metadata(&directory).unwrap().ino()), made)
     };
     let volume = image.open();
     assert!(compare::names(&volume, ino) == before, "names of the whole directory");
@@ -79,20 +78,21 @@ fn check(arguments: &[&str]) {
         assert_eq!(volume.lookup(ino, name).unwrap(), Some(Ino(there)));
     }
     positions_are_stable(&volume, ino, before.len());
-    measure(&volume, ino);
+    assert_eq!(tree_levels(&image, ino), levels);
+    measure(&volume, ino, names);
 
     let mut after = before;
     {
         let mount = image.mount("rw");
         let directory = mount.path().join("large");
-        for number in (0..NAMES).filter(|number| number % 2 == 0 || (40_000..90_000).contains(number)) {
+        for number in (0..names).filter(|number| number % 2 == 0 || (40_000..90_000).contains(number)) {
             fs::remove_file(directory.join(name(number))).unwrap();
             after.remove(name(number).as_bytes());
         }
     }
     let volume = image.open();
     assert!(compare::names(&volume, ino) == after, "names that were left");
-    for number in 0..NAMES {
+    for number in 0..names {
         let name = name(number).into_bytes();
         assert_eq!(volume.lookup(ino, &name).unwrap(), after.get(&name).copied().map(Ino));
     }
@@ -101,8 +101,8 @@ fn check(arguments: &[&str]) {
 
 /// A lookup whose blocks are in the cache takes at most 2 us of CPU. Builds that are not optimised are only kept
 /// from being slower by an order of magnitude.
-fn measure(volume: &Xfs, directory: Ino) {
-    let names: Vec<_> = (0..NAMES).step_by(3).map(|number| name(number.wrapping_mul(7919) % NAMES)).collect();
+fn measure(volume: &Xfs, directory: Ino, count: usize) {
+    let names: Vec<_> = (0..count).step_by(3).map(|number| name(number.wrapping_mul(7919) % count)).collect();
     for name in &names {
         assert!(volume.lookup(directory, name.as_bytes()).unwrap().is_some());
     }
@@ -116,22 +116,29 @@ fn measure(volume: &Xfs, directory: Ino) {
         })
         .min()
         .unwrap();
-    println!("a warm lookup among {NAMES} names: {best} ns of CPU");
+    println!("a warm lookup among {count} names: {best} ns of CPU");
     let bound = if cfg!(debug_assertions) { 20_000 } else { 2_000 };
     assert!(best <= bound, "{best} ns");
 }
 
-#[test]
-fn read_and_lookup_150000_names_equals_what_was_made() {
-    check(&[]);
+/// Levels of nodes above the leaves, by xfs_db.
+fn tree_levels(image: &Image, ino: Ino) -> u32 {
+    let root = (1_u64 << 35) / u64::from(image.open().info().block_size);
+    let text = image.xfs_db(&[&format!("inode {ino}"), &format!("dblock {root}"), "print nhdr.level"]);
+    text.trim().rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 #[test]
-fn read_and_lookup_150000_names_in_small_blocks_equals_what_was_made() {
-    check(&["-b", "size=1k"]);
+fn read_and_lookup_150000_names_equals_what_was_made() {
+    check(&[], 150_000, 1);
+}
+
+#[test]
+fn read_and_lookup_400000_names_in_small_blocks_equals_what_was_made() {
+    check(&["-b", "size=1k"], 400_000, 2);
 }
 
 #[test]
 fn read_and_lookup_150000_names_in_large_directory_blocks_equals_what_was_made() {
-    check(&["-n", "size=64k"]);
+    check(&["-n", "size=64k"], 150_000, 1);
 }
