@@ -147,7 +147,7 @@ pub(crate) fn verify(bytes: &[u8], inodes: u64, encrypted: bool) -> Result<()> {
         let Some(raw) = view::<RawEntry>(bytes, at) else { return bad("no room is left", at) };
         let length = entry_length(raw.length.get(), bytes.len());
         let name_end = HEADER + usize::from(raw.name_len);
-        if length < 12 || length % 4 != 0 || length < name_end {
+        if length < 12 || !length.is_multiple_of(4) || length < name_end {
             return bad("the length is impossible", at);
         }
         if length > bytes.len() - at {

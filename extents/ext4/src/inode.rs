@@ -317,7 +317,7 @@ fn check(ino: Ino, bytes: &[u8], geometry: &Geometry) -> Option<bool> {
     let extra: Option<&RawExtra> =
         if geometry.inode_size > GOOD_OLD_INODE_SIZE { Some(view(bytes, EXTRA_AT)?) } else { None };
     let used = extra.map_or(0, |extra| extra.extra_isize.get());
-    if used % 4 != 0 || EXTRA_AT + usize::from(used) > bytes.len() {
+    if !used.is_multiple_of(4) || EXTRA_AT + usize::from(used) > bytes.len() {
         return Some(false);
     }
     if !geometry.checksums || !geometry.made_by_linux {

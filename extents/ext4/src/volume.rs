@@ -36,7 +36,7 @@ impl std::fmt::Debug for OpenOptions {
         f.debug_struct("OpenOptions")
             .field("norecovery", &self.norecovery)
             .field("cache_bytes", &self.cache_bytes)
-            .field("journal_device", &self.journal_device.as_ref().map(|device| device.size()))
+            .field("journal_device", &self.journal_device.as_ref().map(BlockRead::size))
             .finish()
     }
 }

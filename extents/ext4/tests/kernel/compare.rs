@@ -8,8 +8,8 @@ use std::os::unix::fs::{DirEntryExt, FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use extents_core::{
-    Extent, ExtentFlags, ExtentMap, FileSystem, FileType, Flow, Ino, Metadata, Timestamp, XattrNamespace,
-    to_u64,
+    Error, Extent, ExtentFlags, ExtentMap, FileSystem, FileType, Flow, Ino, InodeFlags, Metadata, Timestamp,
+    XattrNamespace, to_u64,
 };
 use extents_ext4::Ext4;
 use rustix::fs::{AtFlags, CWD, StatxFlags};
@@ -129,10 +129,6 @@ fn letter_of(file_type: std::fs::FileType) -> char {
 }
 
 /// Compares one file: stat, link, attributes, map and bytes.
-pub(crate) fn file(volume: &Ext4, path: &Path, ino: Ino, image: &File, compared: &mut Compared) {
-    file_except(volume, path, ino, image, &|_, _| (), compared);
-}
-
 fn file_except(
     volume: &Ext4,
     path: &Path,
@@ -152,12 +148,26 @@ fn file_except(
             assert!(map.is_empty());
         }
         FileType::Regular => {
-            let mounted = File::open(path).unwrap();
+            let mounted = match File::open(path) {
+                Ok(mounted) => mounted,
+                Err(error) => return locked(volume, ino, &map, &error),
+            };
             extents(volume, path, &mounted, &map, compared);
             bytes(volume, path, &mounted, ino, &map, image, compared);
             assert_eq!(volume.extents(ino).unwrap(), map);
         }
         _ => assert!(map.is_empty()),
+    }
+}
+
+/// A file that nobody can open without its key.
+fn locked(volume: &Ext4, ino: Ino, map: &ExtentMap, error: &std::io::Error) {
+    assert_eq!(error.raw_os_error(), Some(libc::ENOKEY));
+    assert!(volume.metadata(ino).unwrap().flags.contains(InodeFlags::ENCRYPTED));
+    for extent in map.iter() {
+        assert!(extent.flags.intersects(ExtentFlags::ENCODED | ExtentFlags::UNWRITTEN));
+        let refused = volume.read_special(ino, &extent, extent.logical, &mut [0; 16]).unwrap_err();
+        assert!(matches!(refused, Error::Encrypted(_)), "{refused}");
     }
 }
 
@@ -181,8 +191,8 @@ fn stat(path: &Path, mut ours: Metadata, except: Except<'_>) {
         rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS | StatxFlags::BTIME)
             .unwrap();
     let has_birth = statx.stx_mask & StatxFlags::BTIME.bits() != 0;
-    let birth = has_birth
-        .then(|| Timestamp { seconds: statx.stx_btime.tv_sec, nanoseconds: statx.stx_btime.tv_nsec });
+    let birth = Timestamp { seconds: statx.stx_btime.tv_sec, nanoseconds: statx.stx_btime.tv_nsec };
+    let birth = has_birth.then_some(birth);
     assert_eq!(ours.born, birth, "birth time of {at}");
 }
 

@@ -53,8 +53,6 @@ volumes! {
     ea_inode_without_checksums_agrees_with_the_kernel: 64, "-O ea_inode,^metadata_csum";
     large_dir_agrees_with_the_kernel: 64, "-b 1024 -O large_dir";
     no_dir_index_agrees_with_the_kernel: 64, "-O ^dir_index";
-    no_filetype_agrees_with_the_kernel: 64, "-O ^large_dir";
-    project_agrees_with_the_kernel: 64, "-O project";
     orphan_file_agrees_with_the_kernel: 64, "-O orphan_file";
     fast_commit_agrees_with_the_kernel: 64, "-O fast_commit";
     mmp_agrees_with_the_kernel: 64, "-O mmp -E mmp_update_interval=1";
