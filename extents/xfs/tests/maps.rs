@@ -197,3 +197,44 @@ fn inode_numbers_of_free_and_missing_inodes_are_not_in_use() {
     }
     assert_eq!(found, used.len());
 }
+
+#[test]
+fn volume_read_by_many_threads_with_little_memory_gives_all_of_them_the_same() {
+    if !can_mount() {
+        return;
+    }
+    let image = Image::make("320M", &["-m", "reflink=1"]);
+    image.fill(
+        r#"
+        for d in 1 2 3 4; do
+            mkdir $d
+            for f in $(seq 300); do echo "$d $f" > $d/a-file-with-a-name-$f; done
+        done
+        cp --reflink=always 1/a-file-with-a-name-1 shared
+        "#,
+    );
+    let options = extents_xfs::OpenOptions { cache_bytes: 64 << 10, ..Default::default() };
+    let volume = image.try_open(&options).unwrap();
+    let walk = || {
+        let mut seen = Vec::new();
+        for (name, directory) in compare::names(&volume, volume.root()) {
+            seen.push((name, volume.inspect(Ino(directory)).unwrap()));
+            if volume.metadata(Ino(directory)).unwrap().is_directory() {
+                for (name, ino) in compare::names(&volume, Ino(directory)) {
+                    seen.push((name, volume.inspect(Ino(ino)).unwrap()));
+                }
+            }
+        }
+        seen
+    };
+    let alone = walk();
+    assert_eq!(alone.len(), 4 + 1200 + 1);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(walk)).collect();
+        for thread in threads {
+            assert!(thread.join().unwrap() == alone);
+        }
+    });
+    let (held, limit) = volume.cache_usage();
+    assert!(limit <= 64 << 10 && held <= 64 << 15, "{held} of {limit}");
+}
