@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use extents_core::{BlockRead, ReadError, to_u64};
 use extents_ext4::{Ext4, OpenOptions};
@@ -127,9 +128,19 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let done = Command::new("umount").arg(&self.at).status();
+        // A child that another test has just forked holds our files open until it runs its program.
+        const TRIES: u32 = 100;
+        let mut said = String::new();
+        for _ in 0..TRIES {
+            match Command::new("umount").arg(&self.at).output() {
+                Ok(output) if output.status.success() => return,
+                Ok(output) => said = String::from_utf8_lossy(&output.stderr).into_owned(),
+                Err(error) => said = error.to_string(),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
         if !std::thread::panicking() {
-            assert!(done.is_ok_and(|status| status.success()), "{} stays mounted", self.at.display());
+            panic!("{} stays mounted: {said}", self.at.display());
         }
     }
 }
