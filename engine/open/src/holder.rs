@@ -27,7 +27,7 @@ pub(crate) fn of_device(path: &Path, number: DeviceNumber) -> String {
     let found =
         openers(&name, |meta| meta.file_type().is_block_device() && DeviceNumber::of(meta.rdev()) == number);
     match found.first() {
-        Some(opener) => format!("{opener}; end it first, or read without exclusive holding"),
+        Some(opener) => format!("{opener}; end it first"),
         None => "something that cannot be told from here holds it (a process of another container?)".into(),
     }
 }
@@ -38,7 +38,7 @@ pub(crate) fn of_image(path: &Path, stat: &Stat) -> String {
     let mut found = openers(&name, |meta| meta.dev() == stat.st_dev && meta.ino() == stat.st_ino);
     found.retain(|opener| opener.process != std::process::id() || opener.writes);
     match found.iter().find(|opener| opener.writes).or_else(|| found.first()) {
-        Some(opener) => format!("{opener} and locked it; end it first, or read without exclusive holding"),
+        Some(opener) => format!("{opener} and locked it; end it first"),
         None => "something that cannot be told from here locked it for writing".into(),
     }
 }
@@ -81,8 +81,7 @@ fn told(mount: &Mount) -> String {
     } else {
         format!(
             "it is mounted on {point}{elsewhere} ({format}, read-only), and a mounted device cannot be held \
-             exclusively; unmount it first, or read without exclusive holding, which is safe as long as that mount \
-             stays read-only"
+             exclusively; unmount it first"
         )
     }
 }
