@@ -67,8 +67,11 @@ impl Xfs {
 fn look_at_log(volume: &Volume, options: &OpenOptions) -> Result<(Cow<'static, str>, bool)> {
     match log::state(volume) {
         Ok(LogState::Clean) => Ok(("the log is clean".into(), true)),
-        Ok(LogState::Dirty { .. }) | Err(_) if options.norecovery => {
-            Ok(("the log was not looked at (norecovery): recent changes may be missing".into(), false))
+        Ok(LogState::Dirty { .. }) if options.norecovery => {
+            Ok(("the log holds newer metadata, left out as asked (norecovery)".into(), false))
+        }
+        Err(_) if options.norecovery => {
+            Ok(("whether the log holds newer metadata is not known (norecovery)".into(), false))
         }
         Ok(LogState::Dirty { .. }) => Err(Error::NeedsRecovery(
             "the volume was not unmounted cleanly and its log holds newer metadata: mount it once with the kernel \

@@ -150,6 +150,7 @@ fn volume_with_dirty_log_is_refused_unless_norecovery_is_asked_for() {
     assert!(text.contains("norecovery") && text.contains("mount"), "{text}");
 
     let volume = image.try_open(&OpenOptions { norecovery: true, ..OpenOptions::default() }).unwrap();
+    assert!(volume.info().recovery.contains("left out"), "{}", volume.info().recovery);
     let mount = image.mount("ro,norecovery");
     let compared = compare::tree(&volume, image.path(), mount.path());
     assert!(compared.inodes >= 101, "{compared:?}");
