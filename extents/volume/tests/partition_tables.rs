@@ -157,7 +157,7 @@ fn gpt_with_more_than_128_entries_agrees_with_sfdisk() {
     if !has("sfdisk") {
         return;
     }
-    let image = image(256);
+    let image = image(512);
     let mut script = String::from("label: gpt\ntable-length: 512\n");
     for number in 1..=300 {
         script.push_str(&format!("{number} : size=256KiB\n"));

@@ -1,2 +1,64 @@
 //! The homifs command.
-fn main() {}
+//!
+//! One definition of its arguments ([`arguments`]) makes the parser, the help, the man pages and the completions; the
+//! options of a mount come from the table in `homifs-options`.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod cat;
+mod check;
+mod daemon;
+mod extents;
+mod failure;
+mod file_map;
+mod generate;
+mod info;
+mod list;
+mod logging;
+mod mount;
+mod mounts;
+mod output;
+mod progress;
+mod ready;
+mod stat;
+mod tree;
+mod umount;
+mod volume;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::arguments::{Arguments, Command};
+use crate::failure::{Failure, exit};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(refused) => {
+            // Help and version are no errors. A usage error has the exit code of mount(8), as mount's has to.
+            let code = if refused.use_stderr() { exit::USAGE } else { 0 };
+            let _ = refused.print();
+            return ExitCode::from(code);
+        }
+    };
+    let done = match arguments.command {
+        Command::Mount(arguments) => mount::run(&arguments),
+        Command::Umount(arguments) => umount::run(&arguments),
+        Command::Extents(arguments) => extents::run(&arguments),
+        Command::Info(arguments) => info::run(&arguments),
+        Command::Ls(arguments) => list::run(&arguments),
+        Command::Cat(arguments) => cat::run(&arguments),
+        Command::Stat(arguments) => stat::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Man { directory } => generate::man_pages(&directory),
+        Command::Completions { shell } => generate::completions(shell),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+/// The result of a command.
+type Result<T = ()> = std::result::Result<T, Failure>;

@@ -6,6 +6,10 @@ use crate::MountOptions;
 use crate::parse::value_of;
 use crate::table::{Group, Kind, Row, TABLE};
 
+/// Columns of a terminal, and where explanations begin.
+const WIDTH: usize = 100;
+const INDENT: usize = 30;
+
 const TITLES: [(Group, &str); 5] = [
     (Group::Volume, "The volume"),
     (Group::Speed, "Speed and memory"),
@@ -54,27 +58,38 @@ pub fn help_text() -> String {
     for (group, title) in TITLES {
         let _ = writeln!(text, "\n{title}:");
         for row in explained(group) {
-            let synopsis = synopsis(row);
-            let gap = if synopsis.len() > 24 { format!("\n{:28}", "") } else { String::new() };
-            let _ = writeln!(
-                text,
-                "  {synopsis:<24}{}{gap}{}",
-                if gap.is_empty() { "  " } else { "" },
-                sentence(row)
-            );
+            let synopsis = format!("  {}", synopsis(row));
+            let mut beginning = format!("{synopsis:<INDENT$}");
+            if synopsis.len() >= INDENT {
+                let _ = writeln!(text, "{synopsis}");
+                beginning = " ".repeat(INDENT);
+            }
+            for line in wrap(&sentence(row), WIDTH - INDENT) {
+                let _ = writeln!(text, "{beginning}{line}");
+                beginning = " ".repeat(INDENT);
+            }
         }
     }
     text.push_str("\nAlso accepted:\n");
-    let mut line = String::new();
-    for name in unexplained().split_inclusive(' ') {
-        if line.len() + name.len() > 76 {
-            let _ = writeln!(text, "  {}", line.trim_end());
-            line.clear();
-        }
-        line.push_str(name);
+    for line in wrap(&unexplained(), WIDTH - 2) {
+        let _ = writeln!(text, "  {line}");
     }
-    let _ = writeln!(text, "  {line}");
     text
+}
+
+/// Breaks a text between words into lines of at most `width` bytes.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// The section of the man page, in roff.

@@ -181,7 +181,7 @@ fn help_and_man_page_name_every_option_that_the_parser_suggests() {
         assert!(help.contains(name) && man.contains(&name.replace('-', "\\-")), "{name}");
     }
     assert!(help.contains("[default: 256M]"), "{help}");
-    assert!(help.lines().all(|line| line.len() <= 150), "{help}");
+    assert!(help.lines().all(|line| line.len() <= 100), "{help}");
 }
 
 /// Options as people write them, sensible and not.

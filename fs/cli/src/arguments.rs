@@ -1,0 +1,191 @@
+//! The command line: the one table that parser, help, man pages and completions come from.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Mount ext4 and XFS volumes read-only, and show where the bytes of their files lie.
+#[derive(Debug, Parser)]
+#[command(name = "homifs", version, max_term_width = 100, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mount a volume.
+    Mount(Mount),
+    /// Unmount a volume.
+    Umount(Umount),
+    /// Show where the bytes of a file lie, on a mount or on a device that is not mounted.
+    Extents(Extents),
+    /// Describe the volume on a device, or the one mounted on a directory.
+    Info(Info),
+    /// List files of a volume that is not mounted.
+    Ls(Ls),
+    /// Write the contents of files of a volume that is not mounted to standard output.
+    Cat(Cat),
+    /// Show what is known of files of a volume that is not mounted.
+    Stat(Stat),
+    /// Tell what this machine can do, and what to do about what it cannot.
+    Check(Check),
+    /// Write the man pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// The directory, which must exist.
+        directory: PathBuf,
+    },
+    /// Write the completions of a shell to standard output.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = homifs_options::help_text(), after_help = "Mount options: homifs mount -o help")]
+pub(crate) struct Mount {
+    /// Stay in the foreground and log to standard error.
+    #[arg(short, long)]
+    pub(crate) foreground: bool,
+    /// Mount options, separated by commas; `-o help` explains them.
+    #[arg(short, long, value_name = "OPTIONS")]
+    pub(crate) options: Vec<String>,
+    /// Tell what is done.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Serve as the background process of a mount: report on standard output, then leave it.
+    #[arg(long, hide = true)]
+    pub(crate) daemon: bool,
+    /// The device: an image file or a block device.
+    #[arg(value_name = "SPEC")]
+    pub(crate) spec: Option<String>,
+    /// The directory to mount on.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Umount {
+    /// Unmount now, and let open files be read until they are closed.
+    #[arg(short, long)]
+    pub(crate) lazy: bool,
+    /// The directory that the volume is mounted on.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+}
+
+/// How results are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned text.
+    Table,
+    /// One JSON object with a version.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// How to show it.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+}
+
+/// Which volume of a device.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The partition that holds the volume.
+    #[arg(short, long, value_name = "N", conflicts_with = "offset")]
+    pub(crate) partition: Option<String>,
+    /// The byte of the device where the volume starts (with K, M or G for powers of 1024).
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) offset: Option<String>,
+    /// Device or image that holds the volume's external journal.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) journal: Option<String>,
+    /// Show what is on the media, without recovering journal or log in memory.
+    #[arg(long)]
+    pub(crate) norecovery: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Extents {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// The device, where the volume is not mounted; FILE is then a path on the volume.
+    #[arg(short, long, value_name = "SPEC")]
+    pub(crate) device: Option<String>,
+    /// Regular files, on a homifs mount unless --device is given.
+    #[arg(value_name = "FILE", required_unless_present = "path")]
+    pub(crate) files: Vec<PathBuf>,
+    /// A path on the volume of --device; the same as FILE.
+    #[arg(long, value_name = "PATH", requires = "device")]
+    pub(crate) path: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Info {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// The device, or the directory that a volume is mounted on.
+    #[arg(value_name = "SPEC")]
+    pub(crate) spec: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Show mode, links, owner, size and time of modification, too.
+    #[arg(short, long)]
+    pub(crate) long: bool,
+    /// List directories below, too.
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+    /// The device.
+    #[arg(value_name = "SPEC")]
+    pub(crate) spec: String,
+    /// Paths on the volume.
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cat {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// The device.
+    #[arg(value_name = "SPEC")]
+    pub(crate) spec: String,
+    /// Paths on the volume.
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stat {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// The device.
+    #[arg(value_name = "SPEC")]
+    pub(crate) spec: String,
+    /// Paths on the volume.
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) output: Output,
+}

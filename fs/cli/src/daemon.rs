@@ -1,0 +1,91 @@
+//! Serves a mount until it is unmounted.
+
+use std::path::Path;
+use std::thread;
+
+use homifs_core::Homifs;
+use homifs_fuse::Unmounter;
+use homifs_options::MountOptions;
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::Result;
+use crate::failure::{Failure, exit};
+use crate::volume;
+
+/// Mounts and serves. `ready` is called once, when the mount answers, with a line that describes it.
+pub(crate) fn serve(
+    spec: &str,
+    directory: &Path,
+    options: &MountOptions,
+    ready: impl FnOnce(&str) -> Result,
+) -> Result {
+    // Before the first thread starts, so that all of them inherit it.
+    let signals = block_signals()?;
+    let parts = volume::open(spec, options, volume::Sharing::Exclusive)?;
+    let summary = format!(
+        "{spec} mounted on {}: {} read by {}",
+        directory.display(),
+        parts.fs.info().format,
+        parts.device.info().path
+    );
+    let homifs = Homifs::new(parts, spec.to_owned(), options.clone());
+    let mounted = homifs_fuse::mount(&homifs, directory).map_err(|error| Failure::mount(&error))?;
+    let unmounter = mounted.unmounter();
+    unmount_on_signal(signals, unmounter.clone())?;
+    let serving = thread::Builder::new().name("homifs-session".into()).spawn(move || mounted.run());
+    let serving = serving.map_err(|error| system("cannot start a thread", &error))?;
+    // Answered by the threads that serve, so this returns when they do.
+    if let Err(error) = rustix::fs::statfs(unmounter.mountpoint()) {
+        let _ = unmounter.unmount(true);
+        return Err(Failure::new(
+            exit::MOUNT,
+            format!("the mount on {} does not answer: {error}", directory.display()),
+        ));
+    }
+    tracing::info!("{summary}");
+    if let Err(failure) = ready(&summary) {
+        let _ = unmounter.unmount(true);
+        return Err(failure);
+    }
+    let ended = serving.join().map_err(|_| Failure::new(exit::SYSTEM, "the session ended in a panic"))?;
+    ended.map_err(|error| {
+        Failure::new(exit::SYSTEM, format!("the connection to the kernel broke: {error}"))
+    })?;
+    tracing::info!("{spec} unmounted from {}", directory.display());
+    Ok(())
+}
+
+fn system(what: &str, error: &std::io::Error) -> Failure {
+    Failure::new(exit::SYSTEM, format!("{what}: {error}"))
+}
+
+/// Keeps SIGTERM, SIGINT and SIGHUP from ending the process; a thread waits for them.
+fn block_signals() -> Result<SigSet> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    signals.thread_block().map_err(|error| system("cannot block signals", &error.into()))?;
+    Ok(signals)
+}
+
+fn unmount_on_signal(signals: SigSet, unmounter: Unmounter) -> Result {
+    let waiting = move || {
+        while let Ok(signal) = signals.wait() {
+            tracing::info!(%signal, "unmounting");
+            if unmounter.unmount(false).is_ok() {
+                return;
+            }
+            tracing::warn!(
+                "{} is in use; it is taken from sight now, and ends when the last file on it is closed",
+                unmounter.mountpoint().display()
+            );
+            match unmounter.unmount(true) {
+                Ok(()) => return,
+                Err(error) => tracing::error!(%error, "cannot unmount; use umount"),
+            }
+        }
+    };
+    let started = thread::Builder::new().name("homifs-signals".into()).spawn(waiting);
+    started.map(drop).map_err(|error| system("cannot start a thread", &error))
+}

@@ -1,0 +1,51 @@
+//! `homifs mount`: checks what was asked, and serves it here or starts the process that does.
+
+use std::path::Path;
+
+use homifs_options::{MountOptions, asks_for_help, help_text};
+
+use crate::arguments::Mount;
+use crate::failure::{Failure, exit};
+use crate::{Result, daemon, logging, ready};
+
+pub(crate) fn run(arguments: &Mount) -> Result {
+    if arguments.options.iter().any(|list| asks_for_help(list)) {
+        print!("{}", help_text());
+        return Ok(());
+    }
+    let mut options = MountOptions::default();
+    for list in &arguments.options {
+        options.apply(list)?;
+    }
+    let (Some(spec), Some(directory)) = (&arguments.spec, &arguments.directory) else {
+        return Err(Failure::new(
+            exit::USAGE,
+            "a device and a directory are needed: homifs mount [-o OPTIONS] SPEC DIR (homifs mount --help explains)",
+        ));
+    };
+    if arguments.daemon {
+        return ready::report(|reporter| {
+            logging::in_background(&options)?;
+            daemon::serve(spec, directory, &options, |_| reporter.ready())
+        });
+    }
+    if arguments.foreground {
+        logging::in_foreground(&options, arguments.verbose)?;
+        return daemon::serve(spec, directory, &options, |summary| {
+            if arguments.verbose {
+                eprintln!("homifs: {summary}");
+            }
+            Ok(())
+        });
+    }
+    start(arguments, spec, directory, &options)
+}
+
+/// Starts a process that serves the mount, and waits until the mount answers.
+fn start(arguments: &Mount, spec: &str, directory: &Path, options: &MountOptions) -> Result {
+    ready::start(spec, directory, options)?;
+    if arguments.verbose {
+        println!("{spec} mounted on {} with {options}", directory.display());
+    }
+    Ok(())
+}

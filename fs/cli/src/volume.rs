@@ -1,0 +1,135 @@
+//! Opens the volume that a spec and options name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine_block::BlockDevice;
+use engine_open::{Backend, Direct, OpenError, OpenOptions};
+use extents_volume::{OpenVolumeError, VolumeOptions};
+use homifs_core::{Homifs, MetadataReader, VolumeParts};
+use homifs_options::{Engine, MountOptions};
+
+use crate::Result;
+use crate::arguments::Place;
+use crate::failure::Failure;
+
+/// Whether others may change the device meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// They may not; who might makes it fail.
+    Exclusive,
+    /// They better not; who might is told of on stderr.
+    Tolerant,
+}
+
+impl Place {
+    /// As the options of a mount.
+    pub(crate) fn options(&self) -> Result<MountOptions> {
+        let mut options = MountOptions::default();
+        let quoted = self.journal.as_ref().map(|path| format!("\"{path}\""));
+        for (name, value) in [("partition", &self.partition), ("offset", &self.offset), ("journal", &quoted)]
+        {
+            if let Some(value) = value {
+                options.apply(&format!("{name}={value}"))?;
+            }
+        }
+        options.norecovery = self.norecovery;
+        Ok(options)
+    }
+}
+
+/// A volume that is looked at without a mount.
+#[derive(Debug)]
+pub(crate) struct Unmounted {
+    pub(crate) homifs: Arc<Homifs>,
+    /// First byte of the volume on the device.
+    pub(crate) start: u64,
+}
+
+pub(crate) fn open_unmounted(spec: &str, place: &Place) -> Result<Unmounted> {
+    let options = place.options()?;
+    let parts = open(spec, &options, Sharing::Tolerant)?;
+    let start = parts.start;
+    Ok(Unmounted { homifs: Homifs::new(parts, spec.to_owned(), options), start })
+}
+
+/// Opens device and volume.
+pub(crate) fn open(spec: &str, options: &MountOptions, sharing: Sharing) -> Result<VolumeParts> {
+    let device = open_device(spec, options, sharing)?;
+    open_on(device, spec, options, sharing)?.map_err(|error| Failure::volume(spec, &error))
+}
+
+/// Opens the volume on a device; what is wrong with the volume stays apart from what is wrong with its journal.
+pub(crate) fn open_on(
+    device: Arc<dyn BlockDevice>,
+    spec: &str,
+    options: &MountOptions,
+    sharing: Sharing,
+) -> Result<std::result::Result<VolumeParts, OpenVolumeError>> {
+    let journal = match &options.journal {
+        Some(path) => Some(open_device(&path.to_string_lossy(), options, sharing)?),
+        None => None,
+    };
+    let options = VolumeOptions {
+        partition: options.partition,
+        offset: options.offset,
+        sector_size: sector_size(spec, &*device),
+        norecovery: options.norecovery,
+        cache_bytes: options.cache,
+        journal_device: journal.map(|device| Arc::new(MetadataReader::new(device)) as _),
+        format: options.format.map(|format| match format {
+            homifs_options::Format::Ext4 => extents_volume::Format::Ext4,
+            homifs_options::Format::Xfs => extents_volume::Format::Xfs,
+        }),
+    };
+    let reader = Arc::new(MetadataReader::new(Arc::clone(&device)));
+    Ok(extents_volume::open(reader, &options).map(|volume| VolumeParts {
+        fs: volume.fs,
+        device,
+        start: volume.start,
+    }))
+}
+
+/// Opens a device.
+pub(crate) fn open_device(
+    spec: &str,
+    options: &MountOptions,
+    sharing: Sharing,
+) -> Result<Arc<dyn BlockDevice>> {
+    let mut wanted = OpenOptions {
+        backend: match options.engine {
+            Engine::Auto => Backend::Auto,
+            Engine::IoUring => Backend::IoUring,
+            Engine::Pread => Backend::Pread,
+        },
+        direct: match options.direct {
+            homifs_options::Direct::Auto => Direct::Auto,
+            homifs_options::Direct::On => Direct::On,
+            homifs_options::Direct::Off => Direct::Off,
+        },
+        ..OpenOptions::default()
+    };
+    let mut patience = 3;
+    loop {
+        match engine_open::open(spec, &wanted) {
+            Ok(device) => return Ok(device),
+            Err(error @ OpenError::Busy { .. }) if sharing == Sharing::Tolerant && wanted.exclusive => {
+                eprintln!("homifs: {error}; what is shown may be of no one moment");
+                wanted.exclusive = false;
+            }
+            // The daemon of a mount that just ended holds its device for a moment longer.
+            Err(OpenError::Busy { .. }) if patience > 0 => {
+                patience -= 1;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Err(error) => return Err(Failure::open(&error)),
+        }
+    }
+}
+
+/// What partition tables count in. An image's own blocks say nothing about it.
+fn sector_size(spec: &str, device: &dyn BlockDevice) -> Option<u32> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let kind = std::fs::metadata(spec).ok()?.file_type();
+    kind.is_block_device().then(|| device.info().logical_block)
+}
