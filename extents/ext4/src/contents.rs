@@ -33,9 +33,15 @@ impl Ext4 {
             return Ok(builder.finish());
         }
         let written = if inode.has(Flags::ENCRYPT) { ExtentFlags::ENCODED } else { ExtentFlags::empty() };
-        // Written blocks behind the one with the last byte are what verity keeps there, or what a crash left.
+        // Written blocks behind the one with the last byte are what verity keeps there, or what a truncation was
+        // about to free when the machine went down: the kernel frees it on its next mount for writing.
         let end = inode.length.div_ceil(u64::from(self.geometry.block_size));
+        let mut left = self.geometry.blocks.saturating_mul(self.geometry.uses_of_a_block());
         self.walk_runs(inode, end, &mut |mut run| {
+            // Blocks named over and over would make a map that is larger than the volume.
+            left = left
+                .checked_sub(run.blocks)
+                .ok_or_else(|| Error::corrupt("block map", "the file has more blocks than the volume"))?;
             if run.unwritten {
                 return builder.push(self.extent(run, ExtentFlags::UNWRITTEN)?);
             }

@@ -24,6 +24,7 @@ bitflags! {
         const BIGALLOC = 0x200;
         const METADATA_CSUM = 0x400;
         const PROJECT = 0x2000;
+        const SHARED_BLOCKS = 0x4000;
         const ORPHAN_PRESENT = 0x1_0000;
         const _ = !0;
     }

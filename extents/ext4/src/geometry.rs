@@ -161,6 +161,12 @@ impl Geometry {
         to_usize(u64::from(self.block_size))
     }
 
+    /// How often a file may name the same block: once, but on volumes of `shared_blocks` (Android's read-only
+    /// images, where equal blocks are one).
+    pub(crate) fn uses_of_a_block(&self) -> u64 {
+        if self.features.ro_compat.contains(RoCompat::SHARED_BLOCKS) { 64 } else { 1 }
+    }
+
     pub(crate) fn has_dir_index(&self) -> bool {
         self.features.compat.contains(Compat::DIR_INDEX)
     }

@@ -90,9 +90,12 @@ impl Frame {
     }
 }
 
+/// What errors in an index call it; the names can be had without it then.
+pub(crate) const INDEX: &str = "directory index";
+
 #[cold]
 fn broken(problem: &'static str) -> Error {
-    Error::corrupt("directory index", problem)
+    Error::corrupt(INDEX, problem)
 }
 
 impl Ext4 {
@@ -113,7 +116,7 @@ impl Ext4 {
     /// Finds a name through the index.
     ///
     /// # Errors
-    /// `Corrupt` in a `directory index` where the index cannot be used and every entry must be looked at
+    /// `Corrupt` in an [`INDEX`] where the index cannot be used and every entry must be looked at
     /// instead.
     pub(crate) fn find_by_hash(&self, dir: &Inode, sought: &Sought<'_>) -> Result<Option<Ino>> {
         let root = self.index_block(dir, 0)?;

@@ -30,6 +30,7 @@ mod inode;
 mod inode_table;
 mod layout;
 mod media;
+mod mmp;
 mod nokey;
 mod recovery;
 mod sought;

@@ -1,7 +1,7 @@
 //! An open volume.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use extents_core::{
     BlockCache, BlockRead, DirEntry, Error, Extent, ExtentFlags, ExtentMap, FileSystem, FileType, Flow, Ino,
@@ -14,8 +14,10 @@ use crate::directory::NAME_MAX;
 use crate::fast_commit::FastCommits;
 use crate::geometry::{Geometry, ROOT_INO};
 use crate::groups::GroupTable;
+use crate::htree::INDEX;
 use crate::inode::{Flags, Inode};
 use crate::media::Media;
+use crate::mmp::{self, Holder};
 use crate::recovery;
 use crate::sought::Sought;
 use crate::superblock::{RawSuperblock, SUPERBLOCK_AT, SUPERBLOCK_SIZE};
@@ -81,6 +83,8 @@ pub struct Ext4 {
     pub(crate) cache: BlockCache,
     pub(crate) journal_inum: u32,
     pub(crate) fast_commits: FastCommits,
+    /// Counted once, when somebody first asks.
+    pub(crate) usage: OnceLock<SpaceUsage>,
     info: VolumeInfo,
     warned_of_index: AtomicBool,
 }
@@ -113,6 +117,7 @@ impl Ext4 {
             cache: BlockCache::new(options.cache_bytes),
             journal_inum: raw.journal_inum.get(),
             fast_commits: FastCommits::default(),
+            usage: OnceLock::new(),
             info: describe::volume(&raw, &geometry),
             warned_of_index: AtomicBool::new(false),
             media,
@@ -132,6 +137,7 @@ impl Ext4 {
             }
         }
         volume.info.recovery = report.into();
+        volume.tell_holder(raw.mmp_block.get());
         Ok(volume)
     }
 
@@ -173,13 +179,32 @@ impl Ext4 {
         if self.is_indexed(dir) {
             match self.find_by_hash(dir, &sought) {
                 Ok(None) if sought.may_be_misplaced(&self.geometry) => {}
-                Err(Error::Corrupt(problem)) if problem.structure == "directory index" => {
+                Err(Error::Corrupt(problem)) if problem.structure == INDEX => {
                     self.warn_of_index(dir.ino, &problem);
                 }
                 result => return result,
             }
         }
         self.find_linearly(dir, &sought)
+    }
+
+    /// Adds to the description who has the volume mounted elsewhere, where it keeps that. Reading goes on either
+    /// way, as with the kernel's read-only mounts.
+    fn tell_holder(&mut self, block: u64) {
+        let told = match mmp::holder(block, &self.geometry, &self.media) {
+            Ok(None) => return,
+            Ok(Some(Holder::Nobody)) => "nobody has the volume mounted".to_owned(),
+            Ok(Some(Holder::Check)) => {
+                warn!("the volume is being checked or repaired, or its last repair was cut off");
+                "a check or repair has the volume".to_owned()
+            }
+            Ok(Some(Holder::Node(node))) => {
+                warn!("the volume may be mounted by {node}: what is read may change under the reader");
+                format!("{node} has the volume mounted, or went down with it")
+            }
+            Err(error) => error.to_string(),
+        };
+        self.info.details.push(("multi-mount protection", told));
     }
 
     fn warn_of_index(&self, dir: Ino, problem: &extents_core::Corruption) {
@@ -267,7 +292,11 @@ impl FileSystem for Ext4 {
     }
 
     fn usage(&self) -> Result<SpaceUsage> {
-        self.space()
+        if let Some(usage) = self.usage.get() {
+            return Ok(*usage);
+        }
+        let usage = self.space()?;
+        Ok(*self.usage.get_or_init(|| usage))
     }
 
     fn overlay(&self) -> Option<&Overlay> {

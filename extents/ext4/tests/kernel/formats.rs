@@ -80,3 +80,20 @@ fn info_features_are_named_as_dumpe2fs_names_them() {
     assert_eq!((info.format, &*info.label, info.uuid[0], info.uuid[15]), ("ext4", &b"homi"[..], 0x01, 0xef));
     assert_eq!((info.size, info.block_size), (16 << 20, 1024));
 }
+
+#[test]
+fn info_multi_mount_protection_tells_who_has_the_volume() {
+    let told = |image: &image::Image| {
+        let volume = image.open();
+        let detail = volume.info().details.iter().find(|(name, _)| *name == "multi-mount protection");
+        detail.unwrap().1.clone()
+    };
+    let Some(image) = image::Image::make(16, "-O mmp -E mmp_update_interval=1") else { return };
+    assert!(told(&image).contains("nobody"), "{}", told(&image));
+    let Some(mount) = image.mount("rw") else { return };
+    let node = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let during = told(&image);
+    drop(mount);
+    assert!(during.contains(node.trim()), "{during}");
+    assert!(told(&image).contains("nobody"));
+}
