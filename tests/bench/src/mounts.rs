@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::arguments::{Format, MountArguments, Who};
 use crate::contender::{Mounted, Setting, homifs_program};
@@ -90,6 +91,8 @@ struct Given {
     rates: Samples,
     /// Microseconds of the daemon's CPU for each operation.
     daemon_cpu: Samples,
+    /// Microseconds of our own CPU for each operation: the kernel's part that runs in the reader, and the reader.
+    own_cpu: Samples,
 }
 
 type Results = BTreeMap<(usize, usize), Given>;
@@ -101,6 +104,11 @@ fn takes_part(who: Who, measurement: &Measurement, format: Format) -> bool {
         Who::Fuse2fs => format == Format::Ext4 && measurement.name != "readdir and stat",
         _ => true,
     }
+}
+
+fn own_cpu_seconds() -> f64 {
+    let now = clock_gettime(ClockId::ProcessCPUTime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }
 
 /// Runs the measurements and prints the tables.
@@ -138,10 +146,11 @@ pub(crate) fn run(arguments: &MountArguments) -> Result<()> {
                 if !wanted || !takes_part(who, measurement, arguments.format) {
                     continue;
                 }
-                let cpu_before = mounted.cpu_seconds();
+                let (cpu_before, own_before) = (mounted.cpu_seconds(), own_cpu_seconds());
                 let done = (measurement.run)(&mounted, arguments, limit)?;
                 let given = results.entry((index, place)).or_default();
                 given.rates.push(done.per_second);
+                given.own_cpu.push((own_cpu_seconds() - own_before) * 1e6 / done.count as f64);
                 if let (Some(before), Some(after)) = (cpu_before, mounted.cpu_seconds()) {
                     given.daemon_cpu.push((after - before) * 1e6 / done.count as f64);
                 }
@@ -163,8 +172,17 @@ fn print_rates(arguments: &MountArguments, who: &[Who], results: &Results, mediu
         machine()
     );
     let ours = who.iter().position(|&who| who == Who::Homifs);
-    let mut rates =
-        table(&["what", "who", "min", "median", "max", "unit", "daemon us/op", "homifs against it"]);
+    let mut rates = table(&[
+        "what",
+        "who",
+        "min",
+        "median",
+        "max",
+        "unit",
+        "reader us/op",
+        "daemon us/op",
+        "homifs against it",
+    ]);
     for (&(index, place), given) in results {
         let Some((min, median, max)) = given.rates.spread() else { continue };
         let ratio = ours
@@ -179,6 +197,7 @@ fn print_rates(arguments: &MountArguments, who: &[Who], results: &Results, mediu
             right(number(median)),
             right(number(max)),
             measurement.unit.into(),
+            right(given.own_cpu.median().map_or(String::new(), number)),
             right(given.daemon_cpu.median().map_or(String::new(), number)),
             right(ratio),
         ]);
