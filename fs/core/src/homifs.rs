@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine_block::BlockDevice;
-use extents_core::{ExtentMap, FileSystem, FileType, Flow, Ino, Metadata, SpaceUsage};
+use extents_core::{Error, ExtentMap, FileSystem, FileType, Flow, Ino, InodeFlags, Metadata, SpaceUsage};
 use homifs_options::MountOptions;
 use parking_lot::Mutex;
 
@@ -237,6 +237,10 @@ impl Homifs {
     pub fn open(&self, node: NodeId, writes: bool) -> Result<Opened> {
         self.counted(Op::Open, || match self.node(node)? {
             Node::Inode(_) if writes => Err(FsError::ReadOnly),
+            // As the kernel's own mount: not even an empty file opens without its key.
+            Node::Inode(ino) if self.volume().metadata(ino)?.flags.contains(InodeFlags::ENCRYPTED) => {
+                Err(FsError::Volume(Error::Encrypted(ino)))
+            }
             Node::Inode(ino) => {
                 let handle = self.handles.add(Handle::File { ino, map: self.map_of(ino)? });
                 Ok(Opened { handle, caching: Caching::Keep })
