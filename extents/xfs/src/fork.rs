@@ -210,6 +210,26 @@ pub(crate) fn read_fork_blocks(
     kind: BlockKind,
     verify: impl FnOnce(&[u8], u64) -> Result<()>,
 ) -> Result<Option<Arc<[u8]>>> {
+    let mut in_hole = false;
+    let read = volume.cached_in_fork(at, kind, inode.ino.0, || {
+        let runs = whole_run(volume, inode, fork, at, count)?;
+        in_hole = runs.is_empty();
+        volume.gather(&runs, verify)
+    });
+    match read {
+        Err(_) if in_hole => Ok(None),
+        read => read.map(Some).map_err(|error| error.in_inode(inode.ino)),
+    }
+}
+
+/// Where `count` blocks of a fork from block `at` on lie; none where `at` is in a hole.
+fn whole_run(
+    volume: &Volume,
+    inode: &Inode,
+    fork: Fork<'_>,
+    at: FileBlock,
+    count: u64,
+) -> Result<SmallVec<[BlockRun; 2]>> {
     let mut runs: SmallVec<[BlockRun; 2]> = SmallVec::new();
     let mut done = 0;
     while done < count {
@@ -224,18 +244,11 @@ pub(crate) fn read_fork_blocks(
                 runs.push(BlockRun { start: run.start, count: taken });
                 done += taken;
             }
-            None if done == 0 => return Ok(None),
-            None => {
-                return Err(
-                    Error::corrupt("directory or attribute block", "ends in a hole").in_inode(inode.ino)
-                );
-            }
+            None if done == 0 => break,
+            None => return Err(Error::corrupt("directory or attribute block", "ends in a hole")),
         }
     }
-    volume
-        .read_gathered(&runs, kind, inode.ino.0, verify)
-        .map(Some)
-        .map_err(|error| error.in_inode(inode.ino))
+    Ok(runs)
 }
 
 /// Checks that extents come in the order of the fork and do not overlap.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use extents_core::{BlockCache, BlockRead, CacheKey, Error, FsBlock, Result, to_usize};
+use extents_core::{BlockCache, BlockRead, CacheKey, Error, FileBlock, FsBlock, Result, to_usize};
 
 use crate::checksum::SelfDescription;
 use crate::geometry::Geometry;
@@ -105,22 +105,40 @@ impl Volume {
         owner: u64,
         verify: impl FnOnce(&[u8], u64) -> Result<()>,
     ) -> Result<Arc<[u8]>> {
-        self.read_gathered(&[run], kind, owner, verify)
+        let offset = run.start.to_bytes(self.geometry.block_size).ok_or_else(outside)?;
+        let length = run.count.saturating_mul(u64::from(self.geometry.block_size));
+        self.cached(CacheKey { offset, kind: kind.number(), owner }, length, |bytes| {
+            self.device.read_at(offset, bytes)?;
+            verify(bytes, offset)
+        })
     }
 
-    /// As [`read_verified`](Self::read_verified), for a structure whose blocks may lie in several places (a
-    /// directory block larger than a block). The offset given to `verify` is that of the first block.
-    pub(crate) fn read_gathered(
+    /// A structure of a fork, from the cache or by `load`. It is cached under its place in the fork, so that one
+    /// at hand costs no search for where it lies. A kind that is read so is never read otherwise, and stands for
+    /// one of the inode's forks.
+    pub(crate) fn cached_in_fork(
         &self,
-        runs: &[BlockRun],
+        at: FileBlock,
         kind: BlockKind,
         owner: u64,
+        load: impl FnOnce() -> Result<Arc<[u8]>>,
+    ) -> Result<Arc<[u8]>> {
+        self.cache.get_or_load(CacheKey { offset: at.0, kind: kind.number(), owner }, load)
+    }
+
+    /// The bytes of a structure whose blocks may lie in several places (a directory block larger than a block),
+    /// read and then verified. The offset given to `verify` is that of the first block.
+    pub(crate) fn gather(
+        &self,
+        runs: &[BlockRun],
         verify: impl FnOnce(&[u8], u64) -> Result<()>,
     ) -> Result<Arc<[u8]>> {
         let block_size = self.geometry.block_size;
         let first = runs.first().ok_or_else(outside)?;
         let offset = first.start.to_bytes(block_size).ok_or_else(outside)?;
-        let load = |block: &mut [u8]| {
+        let blocks =
+            runs.iter().try_fold(0_u64, |sum, run| sum.checked_add(run.count)).ok_or_else(outside)?;
+        zeroed_and_filled(blocks.saturating_mul(u64::from(block_size)), |block| {
             let mut rest = &mut *block;
             for run in runs {
                 let length = run.count.saturating_mul(u64::from(block_size));
@@ -129,11 +147,7 @@ impl Volume {
                 rest = behind;
             }
             verify(block, offset)
-        };
-        let blocks =
-            runs.iter().try_fold(0_u64, |sum, run| sum.checked_add(run.count)).ok_or_else(outside)?;
-        let length = blocks.checked_mul(u64::from(block_size)).ok_or_else(outside)?;
-        self.cached(CacheKey { offset, kind: kind.number(), owner }, length, load)
+        })
     }
 
     /// As [`read_verified`](Self::read_verified), for what lies at a byte and not at a block. The owner is that
@@ -172,14 +186,7 @@ impl Volume {
         length: u64,
         fill: impl FnOnce(&mut [u8]) -> Result<()>,
     ) -> Result<Arc<[u8]>> {
-        self.cache.get_or_load(key, || {
-            if length > LARGEST_READ {
-                return Err(Error::corrupt("block pointer", "a structure larger than any may be"));
-            }
-            let mut block: Arc<[u8]> = std::iter::repeat_n(0, to_usize(length)).collect();
-            fill(Arc::get_mut(&mut block).ok_or_else(outside)?)?;
-            Ok(block)
-        })
+        self.cache.get_or_load(key, || zeroed_and_filled(length, fill))
     }
 
     /// Notes that nothing in the log is newer than what is on the disk.
@@ -210,4 +217,14 @@ impl Volume {
     pub(crate) fn read_raw(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         Ok(self.device.read_at(offset, buf)?)
     }
+}
+
+/// Memory for a structure, filled by `fill`.
+fn zeroed_and_filled(length: u64, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<Arc<[u8]>> {
+    if length > LARGEST_READ {
+        return Err(Error::corrupt("block pointer", "a structure larger than any may be"));
+    }
+    let mut block: Arc<[u8]> = std::iter::repeat_n(0, to_usize(length)).collect();
+    fill(Arc::get_mut(&mut block).ok_or_else(outside)?)?;
+    Ok(block)
 }

@@ -81,7 +81,7 @@ fn check_directory(volume: &Xfs, image: &Image, path: &str, has_types: bool) -> 
         let name = String::from_utf8(entry.name.to_vec()).unwrap();
         match entry.file_type {
             Some(file_type) if has_types => {
-                assert_eq!(type_name(file_type), theirs[&name].2, "{path}/{name}")
+                assert_eq!(type_name(file_type), theirs[&name].2, "{path}/{name}");
             }
             // What lies within an inode has these two not stored, so that their type is known.
             Some(_) => assert!(matches!(entry.name, b"." | b"..")),

@@ -218,9 +218,9 @@ fn state_last_records_torn_equals_kernel() {
             let mut torn = whole;
             // In the middle of the block, so that its cycle stays, or all of it.
             if numbers.below(3) == 0 {
-                torn.fill(0)
+                torn.fill(0);
             } else {
-                torn[200] ^= 0xff
+                torn[200] ^= 0xff;
             }
             file.write_all_at(&torn, at).unwrap();
             let state = log_state(ImageFile::open(image.path()));
