@@ -39,16 +39,19 @@ impl Ext4 {
         let mut overhead = geometry.first_data_block / u64::from(geometry.cluster_blocks);
         let mut in_groups: Vec<(u64, u64)> = Vec::new();
         for group in 0..geometry.groups {
-            let head = geometry.group_head(group);
+            let copy = geometry.has_superblock(group);
+            let head = u64::from(copy) + geometry.descriptor_blocks_in(group);
             if !bigalloc {
-                overhead += head + geometry.inode_table_blocks() + 2;
+                let reserved = if copy { u64::from(geometry.reserved_gdt_blocks) } else { 0 };
+                overhead += head + reserved + geometry.inode_table_blocks() + 2;
                 continue;
             }
+            // What is kept free for more descriptors is not counted here, though it is above.
             let found = self.groups.get(group, geometry, &self.media)?;
             let first = geometry.first_block_of(group);
             in_groups.push((first, first + head));
-            in_groups.push((found.block_bitmap, found.block_bitmap + 1));
-            in_groups.push((found.inode_bitmap, found.inode_bitmap + 1));
+            in_groups.push((found.block_bitmap, found.block_bitmap.saturating_add(1)));
+            in_groups.push((found.inode_bitmap, found.inode_bitmap.saturating_add(1)));
             in_groups.push((found.inode_table, found.inode_table + geometry.inode_table_blocks()));
         }
         overhead += clusters_of(in_groups, geometry);
@@ -96,14 +99,6 @@ impl Geometry {
     /// Blocks of one group's inode table.
     fn inode_table_blocks(&self) -> u64 {
         (self.inodes_per_group * u64::from(self.inode_size)).div_ceil(u64::from(self.block_size))
-    }
-
-    /// Blocks at the beginning of a group: the superblock, the descriptors, and what is kept free for more of
-    /// these.
-    fn group_head(&self, group: u64) -> u64 {
-        let copy = self.has_superblock(group);
-        let reserved = if copy { u64::from(self.reserved_gdt_blocks) } else { 0 };
-        u64::from(copy) + self.descriptor_blocks_in(group) + reserved
     }
 
     /// Blocks of descriptors in a group (`ext4_bg_num_gdb`).

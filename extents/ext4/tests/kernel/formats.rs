@@ -97,3 +97,15 @@ fn info_multi_mount_protection_tells_who_has_the_volume() {
     assert!(during.contains(node.trim()), "{during}");
     assert!(told(&image).contains("nobody"));
 }
+
+#[test]
+fn usage_of_clusters_that_mkfs_did_not_count_agrees_with_the_kernel() {
+    for mkfs in
+        ["-O bigalloc -C 16384", "-O bigalloc -b 1024 -C 8192", "-O bigalloc,^flex_bg -b 1024 -C 4096"]
+    {
+        let Some(image) = image::Image::make(256, mkfs) else { return };
+        image.debugfs(&["set_super_value overhead_clusters 0"]);
+        let Some(mount) = image.mount("ro") else { return };
+        compare::space(&image.open(), mount.path());
+    }
+}
