@@ -25,6 +25,9 @@ fn write(homifs: &Homifs, path: &Path) -> Result {
     let shown = path.display().to_string();
     let failed = |error| Failure::file(&shown, &error);
     let found = tree::find(homifs, path)?;
+    if !found.metadata.is_regular() {
+        return Err(Failure::plain(format!("{shown}: only regular files have contents to show")));
+    }
     let handle = homifs.open(found.node, false).map_err(failed)?.handle;
     let mut progress = Progress::bytes(found.metadata.size);
     let mut output = io::stdout().lock();

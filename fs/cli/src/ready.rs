@@ -45,7 +45,7 @@ pub(crate) fn report(serve: impl FnOnce(&Reporter) -> Result) -> Result {
     result.map_err(|failure| {
         tracing::error!("{}", failure.message);
         // After `ready` this goes to /dev/null.
-        let _ = say(&format!("{} {}", failure.code, failure.message));
+        let _ = say(&format!("{} {}", failure.code, failure.message.replace('\n', " ")));
         Failure::new(failure.code, "")
     })
 }
