@@ -113,6 +113,20 @@ fn recover_of_a_log_that_wrapped_equals_e2fsck() {
 }
 
 #[test]
+fn recover_of_transactions_whose_numbers_go_round_equals_e2fsck() {
+    // The numbers of the first transactions of the log, from which it goes on past 0.
+    for first in [0xffff_fffa_u32, 0xffff_fffe] {
+        let Some(volume) = Volume::make(&["-b", "4096", "-O", "^metadata_csum,^64bit"]) else { return };
+        volume.number_transactions_from(first);
+        let Some(mounted) = volume.mount("") else { return };
+        busy(&volume);
+        mounted.stop_dead();
+        let counts = volume.compare_with_e2fsck();
+        assert!(counts.transactions > 3 && counts.transactions < 100, "{counts:?}");
+    }
+}
+
+#[test]
 fn recover_of_a_torn_tail_ends_where_e2fsck_ends() {
     for features in ["^metadata_csum", "metadata_csum"] {
         for options in ["", "journal_checksum"] {

@@ -189,6 +189,13 @@ impl Volume {
         self.change(self.journal_block(place), |bytes| bytes.fill(0));
     }
 
+    /// Has an unused journal count its transactions from this number on.
+    pub(crate) fn number_transactions_from(&self, first: u32) {
+        self.change(self.journal_block(0), |superblock| {
+            superblock[0x18..0x1c].copy_from_slice(&first.to_be_bytes());
+        });
+    }
+
     /// Changes a bit of the first block that the log holds for the volume.
     pub(crate) fn damage_first_data_block(&self) {
         let first = self.own_blocks(1).into_iter().min().unwrap();
