@@ -1,1 +1,13 @@
-//! Placeholder while the rooms are laid.
+//! What tests that mount homifs share: the built programs, mounts that clean up after themselves, and the links that
+//! mount(8) needs.
+#![forbid(unsafe_code)]
+
+mod helper_links;
+mod homifs_mount;
+mod programs;
+mod sample;
+
+pub use helper_links::HelperLinks;
+pub use homifs_mount::{Daemon, HomifsMount, mount_entry};
+pub use programs::{Outcome, helper, homifs, outcome};
+pub use sample::{image_of, sample};

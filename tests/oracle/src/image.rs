@@ -18,6 +18,9 @@ use crate::volume::{Format, Volume};
 /// What lies on the device before the volume is made, so that a reader who takes stale bytes for data is seen.
 pub const STALE: u8 = 0xA5;
 
+/// The UUID of all ext4 volumes.
+pub const UUID: &str = "5d2e2a3c-5f0c-4b43-8d39-6b8f1c0e7a11";
+
 /// Where images are kept: `ORACLE_IMAGES`, or else a folder of the user's temporary folder.
 #[must_use]
 pub fn folder() -> PathBuf {
@@ -50,7 +53,9 @@ pub fn build(volume: &Volume) -> Result<PathBuf> {
 /// Names everything that the image depends on: a change of a recipe makes a new image.
 fn key(volume: &Volume) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("{volume:?}"));
+    // Of the recipe only its names: the addresses of its functions are others in each process.
+    let sections: Vec<_> = volume.recipe.iter().map(|(name, _)| name).collect();
+    hash.update(format!("{:?}{sections:?}", Volume { recipe: &[], ..*volume }));
     hash.update(include_str!("image.rs"));
     recipe::SOURCES.iter().for_each(|source| hash.update(source));
     hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
@@ -98,8 +103,8 @@ fn make(volume: &Volume, image: &Path) -> Result<()> {
 /// What the tool says.
 pub fn format(volume: &Volume, image: &Path) -> Result<()> {
     let fixed: &[&str] = match volume.format {
-        // The same volume each time: the seed of the hashes and the times follow from the UUID and the clock.
-        Format::Ext4 => &["-q", "-F", "-U", "5d2e2a3c-5f0c-4b43-8d39-6b8f1c0e7a11", "-E", "nodiscard"],
+        // Small devices would get blocks of 1 KiB; what the line of the table says comes later and wins.
+        Format::Ext4 => &["-q", "-F", "-U", UUID, "-E", "nodiscard", "-b", "4096", "-i", "4096"],
         Format::Xfs => &["-q", "-f", "-K", "--unsupported"],
     };
     let arguments = fixed.iter().chain(volume.mkfs).map(OsStr::new).chain([image.as_os_str()]);

@@ -46,7 +46,7 @@ macro_rules! skip_if {
     ($reason:expr) => {
         if let Some(reason) = $reason {
             println!("skipped: {reason}");
-            return;
+            return Ok(());
         }
     };
 }
