@@ -25,7 +25,7 @@ impl Volume {
         let tree = folder.path().join("tree");
         fs::create_dir_all(tree.join("deep/er")).unwrap();
         fs::write(tree.join("hello"), "hello, world\n").unwrap();
-        let large: Vec<u8> = (0..3_000_001_u32).flat_map(|n| n.to_le_bytes()).take(3_000_001).collect();
+        let large: Vec<u8> = (0..3_000_001_u32).flat_map(u32::to_le_bytes).take(3_000_001).collect();
         fs::write(tree.join("deep/large"), large).unwrap();
         fs::write(tree.join("deep/er/empty"), "").unwrap();
         std::os::unix::fs::symlink("../deep/large", tree.join("deep/link")).unwrap();
