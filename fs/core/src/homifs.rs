@@ -247,7 +247,9 @@ impl Homifs {
             }
             Node::Special(special) => {
                 let (handle, caching) = match special {
-                    Special::Control => (Handle::Control(Mutex::new(Conversation::default())), Caching::Stream),
+                    Special::Control => {
+                        (Handle::Control(Mutex::new(Conversation::default())), Caching::Stream)
+                    }
                     _ if writes => return Err(FsError::Denied),
                     _ => (Handle::Text(special::text(self, special)), Caching::Uncached),
                 };
