@@ -11,6 +11,7 @@ mod fragments;
 mod holes;
 mod inline;
 mod links;
+mod programs;
 mod reflinks;
 mod special;
 mod times;
@@ -23,6 +24,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::io::Errno;
+
+pub use programs::fio;
 
 /// Fills a part of a volume.
 pub type Section = fn(&Place) -> Result<()>;
@@ -49,8 +52,11 @@ pub const CROWD: Recipe = &[("crowd", crowd::make), ("every link", links::every_
 /// Files of 100,000 extents.
 pub const FRAGMENTS: Recipe = &[("fragments", fragments::make)];
 
+/// What real programs read.
+pub const PROGRAMS: Recipe = &[("programs", programs::make)];
+
 /// The text of this module and all sections: images are made anew when it changes.
-pub(crate) const SOURCES: [&str; 12] = [
+pub(crate) const SOURCES: [&str; 13] = [
     include_str!("recipe.rs"),
     include_str!("recipe/attributes.rs"),
     include_str!("recipe/crowd.rs"),
@@ -60,6 +66,7 @@ pub(crate) const SOURCES: [&str; 12] = [
     include_str!("recipe/holes.rs"),
     include_str!("recipe/inline.rs"),
     include_str!("recipe/links.rs"),
+    include_str!("recipe/programs.rs"),
     include_str!("recipe/reflinks.rs"),
     include_str!("recipe/special.rs"),
     include_str!("recipe/times.rs"),

@@ -84,12 +84,16 @@ pub const VOLUMES: &[Volume] = &[
     },
     Volume {
         name: "ext4-bigalloc",
-        mkfs: &["-O", "bigalloc", "-C", "32768"],
+        mkfs: &["-O", "bigalloc", "-C", "32768", "-i", "16384"],
         mib: 200,
         stale: false,
         ..EXT4
     },
-    Volume { name: "ext4-bigalloc-1k", mkfs: &["-b", "1024", "-O", "bigalloc", "-C", "16384"], ..EXT4 },
+    Volume {
+        name: "ext4-bigalloc-1k",
+        mkfs: &["-b", "1024", "-O", "bigalloc", "-C", "16384", "-i", "8192"],
+        ..EXT4
+    },
     Volume { name: "ext4-inline", mkfs: &["-O", "inline_data"], ..EXT4 },
     Volume {
         name: "ext4-inline-1k-inode-512",
@@ -178,6 +182,8 @@ pub const VOLUMES: &[Volume] = &[
         recipe: recipe::FRAGMENTS,
         ..EXT4
     },
+    Volume { name: "ext4-programs", recipe: recipe::PROGRAMS, ..EXT4 },
+    Volume { name: "xfs-programs", recipe: recipe::PROGRAMS, ..XFS },
     Volume { name: "xfs-default", ..XFS },
     Volume { name: "xfs-1k", mkfs: &["-b", "size=1024"], ..XFS },
     Volume { name: "xfs-2k-directory-64k", mkfs: &["-b", "size=2048", "-n", "size=65536"], ..XFS },
