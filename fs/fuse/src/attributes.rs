@@ -30,7 +30,7 @@ pub(crate) fn file_attr(homifs: &Homifs, number: u64, attributes: &NodeAttribute
 }
 
 /// `st_blksize` as the kernel's own drivers give it: XFS never less than a page, ext4 its block size.
-pub(crate) fn preferred_io(homifs: &Homifs) -> u32 {
+fn preferred_io(homifs: &Homifs) -> u32 {
     let info = homifs.volume().info();
     if info.format == "xfs" { info.block_size.max(4096) } else { info.block_size }
 }

@@ -14,7 +14,7 @@ use fuser::{
 };
 use homifs_core::{Caching, Caller, FsError, Homifs, Listed, NodeAttributes, NodeId, Seek};
 
-use crate::attributes::{file_attr, kind, preferred_io};
+use crate::attributes::{file_attr, kind};
 use crate::ioctl;
 
 /// The translation; it holds nothing of its own.
@@ -275,7 +275,7 @@ impl Filesystem for Translation {
                 usage.available,
                 usage.files,
                 usage.files_free,
-                preferred_io(&self.homifs),
+                usage.block_size,
                 usage.name_max,
                 usage.block_size,
             ),

@@ -143,7 +143,7 @@ fn writing_is_refused_as_on_a_read_only_file_system() -> Result<()> {
     let (image, _) = image_of("ext4-default")?;
     let homifs = HomifsMount::new(&image, "")?;
     let read_only = |result: std::io::Result<()>| {
-        assert_eq!(result.map_err(|error| error.raw_os_error()), Err(Some(libc::EROFS)))
+        assert_eq!(result.map_err(|error| error.raw_os_error()), Err(Some(libc::EROFS)));
     };
     let file = homifs.join("special/mode-0644");
     read_only(File::options().append(true).open(&file).map(drop));
@@ -152,6 +152,6 @@ fn writing_is_refused_as_on_a_read_only_file_system() -> Result<()> {
     read_only(fs::remove_file(&file));
     read_only(fs::rename(&file, homifs.join("new")));
     read_only(fs::hard_link(&file, homifs.join("new")));
-    read_only(fs::set_permissions(&file, fs::Permissions::from(fs::metadata(&file)?.permissions())));
+    read_only(fs::set_permissions(&file, fs::metadata(&file)?.permissions()));
     Ok(())
 }
