@@ -20,6 +20,8 @@ use crate::targets;
 struct Measurement {
     name: &'static str,
     unit: &'static str,
+    /// Whether a short run that does not count goes before.
+    warm_up: bool,
     run: fn(&Mounted, &MountArguments, Duration) -> Result<Done>,
 }
 
@@ -27,56 +29,67 @@ const MEASUREMENTS: &[Measurement] = &[
     Measurement {
         name: "stat, each name once",
         unit: "stats/s",
+        warm_up: false,
         run: |on, with, limit| namespace::stat(&on.root.path().join("big"), with.names, 11, limit),
     },
     Measurement {
         name: "4 KiB random, depth 1",
         unit: "reads/s",
+        warm_up: true,
         run: |on, _, limit| reads::random(&on.root.path().join("data.bin"), Direct, 1, limit),
     },
     Measurement {
         name: "4 KiB random, depth 32",
         unit: "reads/s",
+        warm_up: true,
         run: |on, _, limit| ring::random(&on.root.path().join("data.bin"), 32, limit),
     },
     Measurement {
         name: "4 KiB random, 8 threads",
         unit: "reads/s",
+        warm_up: true,
         run: |on, _, limit| reads::random(&on.root.path().join("data.bin"), Direct, 8, limit),
     },
     Measurement {
         name: "4 KiB random, buffered, cold",
         unit: "reads/s",
+        warm_up: false,
         run: |on, _, limit| reads::random(&on.root.path().join("data.bin"), Buffered, 1, limit),
     },
     Measurement {
         name: "1 MiB sequential",
         unit: "MiB/s",
+        warm_up: true,
         run: |on, _, limit| reads::sequential(&on.root.path().join("data.bin"), Direct, limit),
     },
     Measurement {
         name: "1 MiB sequential, buffered, cold",
         unit: "MiB/s",
+        warm_up: false,
         run: |on, _, limit| reads::sequential(&on.root.path().join("data.bin"), Buffered, limit),
     },
     Measurement {
         name: "open and close",
         unit: "pairs/s",
+        warm_up: false,
         run: |on, with, limit| namespace::open_close(&on.root.path().join("big"), with.names, limit),
     },
     Measurement {
         name: "readdir",
         unit: "names/s",
+        warm_up: false,
         run: |on, with, _| namespace::list(&on.root.path().join("big"), with.names, false),
     },
     Measurement {
         name: "readdir and stat",
         unit: "names/s",
+        warm_up: false,
         run: |on, with, _| namespace::list(&on.root.path().join("big"), with.names, true),
     },
     Measurement {
         name: "stat, caches dropped",
         unit: "stats/s",
+        warm_up: false,
         run: |on, with, limit| {
             // Dentries and inodes of the kernel go; what a daemon keeps, stays.
             std::fs::write("/proc/sys/vm/drop_caches", "2")?;
@@ -145,6 +158,10 @@ pub(crate) fn run(arguments: &MountArguments) -> Result<()> {
                     || arguments.only.iter().any(|part| measurement.name.contains(part.as_str()));
                 if !wanted || !takes_part(who, measurement, arguments.format) {
                     continue;
+                }
+                if measurement.warm_up {
+                    // Workers open their queues with their first read.
+                    (measurement.run)(&mounted, arguments, Duration::from_millis(50))?;
                 }
                 let (cpu_before, own_before) = (mounted.cpu_seconds(), own_cpu_seconds());
                 let done = (measurement.run)(&mounted, arguments, limit)?;

@@ -35,7 +35,7 @@ pub(crate) fn stat(path: &Path, names: u32, seed: u64, limit: Duration) -> Resul
 /// Opens and closes files in a random order, again and again; gives pairs a second.
 pub(crate) fn open_close(path: &Path, names: u32, limit: Duration) -> Result<Done> {
     let directory = directory(path)?;
-    let chosen = names.min(5000);
+    let chosen = names.min(500);
     let names: Vec<String> =
         Generator::new(300).permutation(names).into_iter().take(chosen as usize).map(name).collect();
     for name in &names {
