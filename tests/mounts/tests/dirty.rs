@@ -182,6 +182,7 @@ fn ext4_norecovery_shows_what_the_kernel_shows_with_noload() -> Result<()> {
     let mut file = File::create(mount.path().join("in the journal"))?;
     file.write_all(b"new")?;
     file.sync_all()?;
+    drop(file);
     run("xfs_io", ["-x", "-c", "shutdown -f", &mount.path().to_string_lossy()])?;
     let cut = folder.path().join("cut.img");
     fs::copy(&image, &cut)?;

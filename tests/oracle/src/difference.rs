@@ -214,3 +214,111 @@ fn sequences<T: PartialEq + fmt::Debug>(
         check(list, path, &what, &expected.get(alike), &found.get(alike));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fiemap::Piece;
+
+    fn piece(length: u64) -> Piece {
+        Piece { logical: 0, physical: 4096, length, unwritten: false, shared: false, inline: false }
+    }
+
+    /// A root and a file, as both sides should show them.
+    fn tree() -> Tree {
+        let mut tree = Tree::default();
+        for (ino, path) in [(2, &b""[..]), (12, b"file")] {
+            let stat = Stat { ino, mode: 0o100_644, size: 10, ..Stat::default() };
+            tree.entries.insert(Name(path.to_vec()), Entry { stat, listed_type: Some(0o100_000) });
+            let contents = Contents {
+                digests: Ok([(0, 7)].into()),
+                data: Ok(vec![(0, 10)]),
+                map: Some(Ok(vec![piece(4096)])),
+            };
+            let kept = Kept {
+                link: Some(Ok(b"target".to_vec())),
+                xattrs: Ok([(b"user.a".to_vec(), b"value".to_vec())].into()),
+                contents: Some(contents),
+                born: Some(1),
+                attributes: 0,
+                project: Some(0),
+                generation: Some(5),
+            };
+            tree.inodes.insert(ino, kept);
+        }
+        tree
+    }
+
+    /// What is reported when the other side has this changed.
+    fn reported(change: impl Fn(&mut Tree)) -> Vec<String> {
+        let mut other = tree();
+        change(&mut other);
+        differences(&tree(), &other, Aspects::PARSER)
+            .0
+            .into_iter()
+            .map(|difference| difference.what)
+            .collect()
+    }
+
+    fn stat(change: impl Fn(&mut Stat)) -> Vec<String> {
+        reported(|tree| change(&mut tree.entries.get_mut(&Name(b"file".to_vec())).unwrap().stat))
+    }
+
+    fn kept(change: impl Fn(&mut Kept)) -> Vec<String> {
+        reported(|tree| change(tree.inodes.get_mut(&12).unwrap()))
+    }
+
+    fn held(change: impl Fn(&mut Contents)) -> Vec<String> {
+        kept(|kept| change(kept.contents.as_mut().unwrap()))
+    }
+
+    #[test]
+    fn differences_alike_trees_none() {
+        assert!(reported(|_| ()).is_empty());
+    }
+
+    #[test]
+    fn differences_each_field_of_stat_is_told_by_its_name() {
+        assert_eq!(stat(|stat| stat.mode = 0o100_600), ["mode"]);
+        assert_eq!(stat(|stat| stat.nlink = 2), ["nlink"]);
+        assert_eq!(stat(|stat| stat.uid = 1), ["uid"]);
+        assert_eq!(stat(|stat| stat.rdev = (0, 1)), ["rdev"]);
+        assert_eq!(stat(|stat| stat.size = 11), ["size"]);
+        assert_eq!(stat(|stat| stat.blocks = 1), ["blocks"]);
+        assert_eq!(stat(|stat| stat.mtime = 1), ["mtime"]);
+        assert_eq!(stat(|stat| stat.atime = 1), ["atime"]);
+    }
+
+    #[test]
+    fn differences_names_that_only_one_side_has_are_told() {
+        let without = |tree: &mut Tree| {
+            tree.entries.remove(&Name(b"file".to_vec()));
+        };
+        assert_eq!(reported(without), ["name"]);
+        let extra = |tree: &mut Tree| {
+            tree.entries.insert(Name(b"more".to_vec()), Entry::default());
+        };
+        assert_eq!(reported(extra), ["name"]);
+        assert_eq!(reported(|tree| tree.oddities.push((Name::default(), "odd".into()))), ["listing"]);
+    }
+
+    #[test]
+    fn differences_of_what_an_inode_holds_are_told() {
+        assert_eq!(kept(|kept| kept.link = Some(Ok(b"elsewhere".to_vec()))), ["link"]);
+        assert_eq!(kept(|kept| kept.xattrs = Ok(BTreeMap::new())), ["xattr user.a"]);
+        assert_eq!(kept(|kept| kept.born = None), ["born"]);
+        assert_eq!(kept(|kept| kept.generation = Some(6)), ["generation"]);
+        assert_eq!(held(|contents| contents.digests = Ok([(0, 8)].into())), ["bytes from 0 on"]);
+        assert_eq!(
+            held(|contents| contents.digests = Ok([(0, 7), (65536, 1)].into())),
+            ["bytes from 65536 on"]
+        );
+        assert_eq!(held(|contents| contents.digests = Err("no".into())), ["reading"]);
+        assert_eq!(held(|contents| contents.data = Ok(vec![(0, 9)])), ["data at place 0 of 1 and 1"]);
+        assert_eq!(
+            held(|contents| contents.map = Some(Ok(vec![piece(8192)]))),
+            ["map at place 0 of 1 and 1"]
+        );
+        assert_eq!(held(|contents| contents.map = Some(Err("no".into()))), ["map"]);
+    }
+}
