@@ -63,8 +63,9 @@ impl KernelMount {
     /// # Errors
     /// What `umount` says.
     pub fn unmount(mut self) -> Result<()> {
+        run("umount", [self.folder.path()])?;
         self.mounted = false;
-        run("umount", [self.folder.path()]).map(drop)
+        Ok(())
     }
 }
 
