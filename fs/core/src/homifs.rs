@@ -204,14 +204,17 @@ impl Homifs {
         self.counted(Op::Lookup, || match self.node(parent)? {
             Node::Special(Special::Directory) => Ok(Special::by_name(name).map(special::attributes)),
             Node::Special(_) => Err(FsError::NotADirectory),
-            Node::Inode(directory) => match self.volume().lookup(directory, name)? {
-                Some(ino) => self.attributes_of(ino).map(Some),
-                // A real entry of this name on the volume was looked for first, and wins.
-                None if directory == self.root && name == Special::DIRECTORY_NAME => {
-                    Ok(Some(special::attributes(Special::Directory)))
+            Node::Inode(directory) => {
+                let ours = directory == self.root && name == Special::DIRECTORY_NAME;
+                match self.volume().lookup(directory, name) {
+                    Ok(Some(ino)) => self.attributes_of(ino).map(Some),
+                    // A real entry of this name on the volume was looked for first, and wins. Where the root cannot
+                    // be read any more, ours is what tells about it.
+                    Ok(None) | Err(_) if ours => Ok(Some(special::attributes(Special::Directory))),
+                    Ok(None) => Ok(None),
+                    Err(error) => Err(error.into()),
                 }
-                None => Ok(None),
-            },
+            }
         })
     }
 

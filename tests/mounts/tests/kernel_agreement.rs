@@ -28,7 +28,7 @@ fn compare(volume: &Volume) -> Result<()> {
     }
     let image = image::build(volume)?;
     let kernel = KernelMount::read_only(&image, volume.format)?;
-    let homifs = HomifsMount::new(&image, "")?;
+    let homifs = HomifsMount::new(&image, "engine=io_uring")?;
     let (expected, mut found) = (mounted_tree(kernel.path())?, mounted_tree(homifs.path())?);
     take_maps_from_attribute(&mut found, homifs.path())?;
     let report = differences(&expected, &found, Aspects { maps: true, ..Aspects::MOUNT });
