@@ -45,6 +45,9 @@ pub struct Homifs {
     source: String,
     options: MountOptions,
     root: Ino,
+    /// Kept, since without the root's attributes nothing on the mount can be reached, not even what tells of a
+    /// device that is gone.
+    root_metadata: Option<Metadata>,
     block_size: u32,
     queue_key: QueueKey,
     maps: MapCache,
@@ -95,6 +98,7 @@ impl Homifs {
     pub fn new(parts: VolumeParts, source: String, options: MountOptions) -> Arc<Self> {
         let (root, block_size) = (parts.fs.root(), parts.fs.info().block_size);
         Arc::new(Self {
+            root_metadata: parts.fs.metadata(root).ok(),
             maps: MapCache::new(options.map_cache),
             parts,
             source,
@@ -219,7 +223,10 @@ impl Homifs {
     }
 
     fn attributes_of(&self, ino: Ino) -> Result<NodeAttributes> {
-        let metadata = self.volume().metadata(ino)?;
+        let metadata = match self.root_metadata {
+            Some(metadata) if ino == self.root => metadata,
+            _ => self.volume().metadata(ino)?,
+        };
         Ok(NodeAttributes { node: NodeId::of(ino, self.root), metadata })
     }
 
