@@ -76,7 +76,8 @@ pub struct MountOptions {
     pub map_cache: u64,
     /// How far the kernel reads ahead in a file, in bytes.
     pub read_ahead: u32,
-    /// Longest single read of the kernel, in bytes.
+    /// Longest single read of the kernel, in bytes. Larger reads arrive in parts, which several workers answer at once and
+    /// which stay in a core's cache between the device's copy and the kernel's.
     pub max_read: u32,
     /// How long the kernel may keep names and attributes without asking again.
     pub ttl: Duration,
@@ -111,7 +112,7 @@ impl Default for MountOptions {
             cache: 256 << 20,
             map_cache: 256 << 20,
             read_ahead: 4 << 20,
-            max_read: 1 << 20,
+            max_read: 256 << 10,
             ttl: Duration::from_secs(24 * 3600),
             allow_other: None,
             default_permissions: true,
