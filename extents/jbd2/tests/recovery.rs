@@ -40,14 +40,18 @@ fn recover_of_plain_journals_equals_e2fsck() {
 #[test]
 fn recover_of_transaction_checksums_equals_e2fsck() {
     compare(&["-b", "1024", "-O", "^metadata_csum,^64bit"], "journal_checksum", busy);
-    compare(&["-b", "4096", "-O", "^metadata_csum,64bit"], "journal_checksum,journal_async_commit", busy);
+    compare(
+        &["-b", "4096", "-O", "^metadata_csum,64bit"],
+        "journal_checksum,journal_async_commit,data=writeback",
+        busy,
+    );
 }
 
 #[test]
 fn recover_of_block_checksums_equals_e2fsck() {
     compare(&["-b", "1024", "-O", "metadata_csum,64bit"], "", busy);
     compare(&["-b", "4096", "-O", "metadata_csum,^64bit"], "", busy);
-    compare(&["-b", "4096", "-O", "metadata_csum,64bit"], "journal_async_commit", busy);
+    compare(&["-b", "4096", "-O", "metadata_csum,64bit"], "journal_async_commit,data=writeback", busy);
 }
 
 #[test]

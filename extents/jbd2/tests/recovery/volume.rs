@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -96,7 +97,10 @@ impl Volume {
         let options = format!("loop,{options}");
         let (image, root) = (self.image(), self.root());
         if run("mount", &["-o", options.trim_end_matches(','), image.to_str()?, root.to_str()?]).is_none() {
-            skip("the image cannot be mounted; that takes root, a loop device and ext4 in the kernel");
+            // Where all of this is there, a mount that fails is a test that does not test what it says.
+            let root_user = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+            assert!(!(root_user && Path::new("/dev/loop-control").exists()), "mount -o {options} failed");
+            skip("mounting the image takes root and loop devices");
             return None;
         }
         Some(Mounted(root))
