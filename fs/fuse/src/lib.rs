@@ -11,5 +11,5 @@ mod mount;
 mod mount_table;
 mod session;
 
-pub use mount::{MountError, check_mountpoint, unmount_directory as unmount};
+pub use mount::MountError;
 pub use session::{Mounted, Unmounter, mount};

@@ -51,10 +51,7 @@ impl MountError {
 }
 
 /// The mount point as the kernel will list it, if something can be mounted there.
-///
-/// # Errors
-/// Where nothing can: no directory, or something is mounted there already.
-pub fn check_mountpoint(path: &Path) -> Result<PathBuf, MountError> {
+pub(crate) fn check_mountpoint(path: &Path) -> Result<PathBuf, MountError> {
     let refuse = |reason: String| MountError::Mountpoint { path: path.to_owned(), reason };
     let resolved = path.canonicalize().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => refuse("there is no such directory; make it first (mkdir -p)".to_owned()),
@@ -132,20 +129,6 @@ pub(crate) fn unmount(mountpoint: &Path, device: &str, lazy: bool) -> io::Result
     }
     let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
     rustix::mount::unmount(mountpoint, flags | UnmountFlags::NOFOLLOW).map_err(io::Error::from)
-}
-
-/// Unmounts whatever homifs has mounted on a directory; with `lazy` also while files are open there.
-///
-/// # Errors
-/// Where no mount of homifs is there, or the kernel refuses (`EBUSY`: files are open).
-pub fn unmount_directory(directory: &Path, lazy: bool) -> io::Result<()> {
-    // A daemon that was killed leaves a mount on which nothing can be resolved; its own name still can.
-    let resolved = directory.canonicalize().or_else(|_| std::path::absolute(directory))?;
-    match mount_table::at(&resolved)? {
-        Some(entry) if entry.format == "fuse.homifs" => unmount(&resolved, &entry.device, lazy),
-        Some(entry) => Err(io::Error::other(format!("{} is mounted there, not homifs", entry.format))),
-        None => Err(io::Error::other("nothing is mounted there")),
-    }
 }
 
 fn unmount_by_helper(mountpoint: &Path, lazy: bool) -> io::Result<()> {
