@@ -4,6 +4,7 @@ use std::path::Path;
 
 use extents_volume::PartitionTable;
 use homifs_core::{Homifs, Special};
+use homifs_fuse::mount_table::Entry;
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Info};
@@ -27,10 +28,10 @@ pub(crate) fn run(arguments: &Info) -> Result {
 fn of_mount(path: &Path) -> Result<Value> {
     let shown = path.display();
     let mount = mounts::holding(path).map_err(|error| Failure::io(&shown, &error))?;
-    let Some(mount) = mount.filter(mounts::Mount::is_homifs) else {
+    let Some(mount) = mount.filter(Entry::is_homifs) else {
         return Err(Failure::plain(format!("{shown} is not on a homifs mount; name a device or a mount")));
     };
-    let file = mount.directory.join(".homi/volume");
+    let file = mount.mountpoint.join(".homi/volume");
     let text = std::fs::read(&file).map_err(|error| Failure::io(file.display(), &error))?;
     Ok(serde_json::from_slice(&text)?)
 }

@@ -8,7 +8,7 @@ mod attributes;
 mod filesystem;
 mod ioctl;
 mod mount;
-mod mount_table;
+pub mod mount_table;
 mod session;
 
 pub use mount::MountError;

@@ -6,22 +6,40 @@ use std::path::{Path, PathBuf};
 
 /// One line of the table, as far as we need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// `major:minor` of the mounted file system.
-    pub(crate) device: String,
+    pub device: String,
     /// Where it is mounted.
-    pub(crate) mountpoint: PathBuf,
+    pub mountpoint: PathBuf,
     /// Its type, subtype included.
-    pub(crate) format: String,
+    pub format: String,
     /// Its source.
-    pub(crate) source: OsString,
+    pub source: OsString,
+}
+
+impl Entry {
+    /// Whether it is one of ours.
+    #[must_use]
+    pub fn is_homifs(&self) -> bool {
+        self.format == "fuse.homifs"
+    }
+}
+
+/// All mounts, in the order in which they lie over each other.
+///
+/// # Errors
+/// Where the table cannot be read.
+pub fn entries() -> std::io::Result<Vec<Entry>> {
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    Ok(table.split(|&byte| byte == b'\n').filter_map(parse).collect())
 }
 
 /// What is mounted at exactly this directory, uppermost.
-pub(crate) fn at(mountpoint: &Path) -> std::io::Result<Option<Entry>> {
-    let table = std::fs::read("/proc/self/mountinfo")?;
-    let mut entries = table.split(|&byte| byte == b'\n').filter_map(parse);
-    Ok(entries.rfind(|entry| entry.mountpoint == mountpoint))
+///
+/// # Errors
+/// Where the table cannot be read.
+pub fn at(mountpoint: &Path) -> std::io::Result<Option<Entry>> {
+    Ok(entries()?.into_iter().rfind(|entry| entry.mountpoint == mountpoint))
 }
 
 fn parse(line: &[u8]) -> Option<Entry> {
@@ -66,6 +84,7 @@ mod tests {
     fn parse_line_with_optional_fields_and_escapes() {
         let line = br"98 29 0:45 / /mnt/my\040disk rw,relatime shared:5 master:1 - fuse.homifs /img/a\134b ro,user_id=0";
         let entry = parse(line).unwrap();
+        assert!(entry.is_homifs());
         assert_eq!(entry.device, "0:45");
         assert_eq!(entry.mountpoint, Path::new("/mnt/my disk"));
         assert_eq!((entry.format.as_str(), entry.source.to_str()), ("fuse.homifs", Some(r"/img/a\b")));
