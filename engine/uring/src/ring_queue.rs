@@ -201,6 +201,17 @@ impl RingQueue {
         self.ring.claim().map(drop)
     }
 
+    /// Registers arenas that the ring was not told of. Only when a request goes through the ring: pinning an arena
+    /// takes longer than many reads, and a worker that reads one piece at a time never needs it.
+    fn offer(&mut self) {
+        while let Some(arena) = self.pool.arenas().get(self.offered) {
+            if let Err(error) = self.ring.register(self.offered, arena) {
+                tracing::info!(%error, length = arena.length(), "memory not registered with io_uring; reads name it anew each time");
+            }
+            self.offered += 1;
+        }
+    }
+
     /// A new ring, and new memory with it: arenas remember the ring that they were registered with.
     fn renew(&mut self) -> io::Result<()> {
         self.ring = Ring::new(self.ring.entries(), &self.file)?;
@@ -266,14 +277,7 @@ impl RingQueue {
 
 impl BlockQueue for RingQueue {
     fn buffer(&mut self, length: usize) -> Result<Buffer, IoError> {
-        let buffer = take(&mut self.pool, length)?;
-        while let Some(arena) = self.pool.arenas().get(self.offered) {
-            if let Err(error) = self.ring.register(self.offered, arena) {
-                tracing::info!(%error, length = arena.length(), "memory not registered with io_uring; reads name it anew each time");
-            }
-            self.offered += 1;
-        }
-        Ok(buffer)
+        take(&mut self.pool, length)
     }
 
     fn submit(&mut self, request: Request) -> Result<(), Completion> {
@@ -288,6 +292,7 @@ impl BlockQueue for RingQueue {
             let error = whole(&request, error.raw_os_error().unwrap_or(libc::EIO));
             return Err(refuse(request, error));
         }
+        self.offer();
         let active = Active::accept(request, self.geometry.size)?;
         match self.requests.insert(active) {
             Ok(number) => {
