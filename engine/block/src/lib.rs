@@ -10,6 +10,7 @@
 
 mod device;
 mod error;
+mod range;
 mod request;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -17,4 +18,5 @@ pub mod testing;
 pub use device::{BlockDevice, BlockQueue, DeviceInfo, Wait};
 pub use engine_dma::Buffer;
 pub use error::{IoError, OpenError};
+pub use range::{Operation, RangeCompletion, RangeQueue, RangeRequest, Window, Windows};
 pub use request::{Completion, Piece, Pieces, Request};

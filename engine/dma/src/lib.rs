@@ -1,5 +1,8 @@
 //! The one room with raw memory: buffers that devices read and write.
 //!
+//! A [`Region`] is mapped memory that a device or another process may change at any moment, seen as atomics or copied.
+//! An [`AddressSpace`] says what of it a device can reach, and at which bus addresses.
+//!
 //! An [`Arena`] is a stretch of page-aligned memory whose address never changes, so that a device can be told of it
 //! once (an io_uring's fixed buffers, an IOMMU mapping) and whoever told it can leave a [`Registration`] there. A
 //! [`Pool`] carves [`Buffer`]s from arenas; a buffer goes back to its arena when it is dropped, on whatever thread
@@ -14,13 +17,22 @@
     clippy::panic
 )]
 
+mod address_space;
 mod arena;
 mod buffer;
+mod copy;
+mod fault;
 mod page_map;
 mod pool;
+mod region;
 mod width;
 
-pub use arena::{Arena, PAGE, Registration};
+pub use address_space::{AddressSpace, MapError, Mapping, Span, Unmapped, Unreachable, View};
+pub use arena::{Arena, Registration};
 pub use buffer::Buffer;
-pub use pool::Pool;
+pub use pool::{ArenaSource, Pool};
+pub use region::{Access, OutOfReach, Region};
 pub use width::{to_u64, to_usize};
+
+/// What memory is counted in and aligned to, in bytes.
+pub const PAGE: usize = 4096;

@@ -1,9 +1,29 @@
 //! Where buffers come from.
 
+use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
 use crate::{Arena, Buffer, PAGE};
+
+/// Where a pool has its arenas from: a device that must be told of each, for example.
+pub trait ArenaSource: Send + Sync + Debug {
+    /// Memory of at least `length` bytes that nobody else carves from.
+    ///
+    /// # Errors
+    /// Where there is none, or the device cannot be told of it.
+    fn arena(&self, length: usize) -> io::Result<Arena>;
+}
+
+/// Memory that no device was told of.
+#[derive(Debug)]
+struct Private;
+
+impl ArenaSource for Private {
+    fn arena(&self, length: usize) -> io::Result<Arena> {
+        Arena::private(length)
+    }
+}
 
 /// Carves buffers from arenas of its own.
 ///
@@ -12,6 +32,7 @@ use crate::{Arena, Buffer, PAGE};
 /// buffer lives. Taking from and giving back to an arena needs no lock and no allocation.
 #[derive(Debug)]
 pub struct Pool {
+    source: Arc<dyn ArenaSource>,
     arenas: Vec<Arc<Arena>>,
     arena_length: usize,
     most_arenas: usize,
@@ -22,14 +43,20 @@ impl Pool {
     /// such arenas. Nothing is mapped before the first buffer is taken.
     #[must_use]
     pub fn new(arena_length: usize, most_arenas: usize) -> Self {
+        Self::of(Arc::new(Private), arena_length, most_arenas)
+    }
+
+    /// As [`new`](Self::new), with memory from `source`.
+    #[must_use]
+    pub fn of(source: Arc<dyn ArenaSource>, arena_length: usize, most_arenas: usize) -> Self {
         let arena_length = arena_length.div_ceil(PAGE).max(1).saturating_mul(PAGE);
-        Self { arenas: Vec::new(), arena_length, most_arenas }
+        Self { source, arenas: Vec::new(), arena_length, most_arenas }
     }
 
     /// A pool like this one, with no memory yet.
     #[must_use]
     pub fn another(&self) -> Self {
-        Self { arenas: Vec::new(), ..*self }
+        Self { source: Arc::clone(&self.source), arenas: Vec::new(), ..*self }
     }
 
     /// A buffer of `length` bytes.
@@ -42,7 +69,7 @@ impl Pool {
             return Ok(buffer);
         }
         let keep = length <= self.arena_length && self.arenas.len() < self.most_arenas;
-        let arena = Arc::new(Arena::map(if keep { self.arena_length } else { length })?);
+        let arena = Arc::new(self.source.arena(if keep { self.arena_length } else { length })?);
         let buffer = carve(&arena, pages, length).ok_or(io::ErrorKind::OutOfMemory)?;
         if keep {
             self.arenas.push(arena);

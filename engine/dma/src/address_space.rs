@@ -1,0 +1,460 @@
+//! What a device can reach: the table that an IOMMU would have.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::{Access, Region, to_u64, to_usize};
+
+/// How long a waiting [`Unmapped::settle`] sleeps between looks.
+const SETTLE_PAUSE: Duration = Duration::from_micros(50);
+
+/// One range of bus addresses and the memory behind it.
+#[derive(Debug)]
+pub struct Mapping {
+    iova: u64,
+    length: u64,
+    region: Arc<Region>,
+    offset: usize,
+    access: Access,
+}
+
+impl Mapping {
+    /// All of a region, for those who have memory and no address space.
+    #[must_use]
+    pub fn whole(region: Arc<Region>) -> Arc<Self> {
+        let (length, access) = (to_u64(region.length()), region.access());
+        Arc::new(Self { iova: 0, length, region, offset: 0, access })
+    }
+
+    /// First bus address.
+    #[must_use]
+    pub fn iova(&self) -> u64 {
+        self.iova
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The memory behind it.
+    #[must_use]
+    pub fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    /// What the device may do there.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    fn end(&self) -> u64 {
+        self.iova + self.length
+    }
+}
+
+/// A run of bytes of one mapping.
+#[derive(Debug, Clone, Copy)]
+pub struct Span<'a> {
+    /// The mapping; holding it keeps its removal from being [settled](Unmapped::settle).
+    pub mapping: &'a Arc<Mapping>,
+    /// First byte, in the mapping's region.
+    pub offset: usize,
+    /// Bytes.
+    pub length: usize,
+}
+
+/// Why a range could not be mapped or unmapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MapError {
+    /// The range is empty, wraps around, or does not lie within the region.
+    #[error("{length} bytes at bus address {iova:#x} are no range that can be mapped")]
+    Range {
+        /// First bus address.
+        iova: u64,
+        /// Bytes.
+        length: u64,
+    },
+    /// Part of the range is mapped already.
+    #[error("bus address {iova:#x} is mapped already")]
+    Overlap {
+        /// First address of the mapping that is in the way.
+        iova: u64,
+    },
+    /// As many ranges are mapped as may be.
+    #[error("{most} ranges are mapped, which is as many as may be")]
+    Full {
+        /// The bound.
+        most: usize,
+    },
+    /// A range to be unmapped was not mapped, or cuts a mapping in two.
+    #[error("{length} bytes at bus address {iova:#x} were not mapped as such")]
+    NotMapped {
+        /// First bus address.
+        iova: u64,
+        /// Bytes.
+        length: u64,
+    },
+}
+
+/// Memory that a command named and the device cannot reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("bus address {iova:#x} is not mapped for this")]
+pub struct Unreachable {
+    /// The first address that is not.
+    pub iova: u64,
+}
+
+/// Sorted by address, never overlapping.
+type Table = Vec<Arc<Mapping>>;
+
+/// The ranges of bus addresses that a device may reach.
+///
+/// Those who translate hold a [`View`] each, which costs one atomic load to keep up to date and needs no lock.
+pub struct AddressSpace {
+    table: Mutex<Arc<Table>>,
+    generation: AtomicU64,
+    most: usize,
+}
+
+impl AddressSpace {
+    /// An empty one that takes at most `most` ranges.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self { table: Mutex::default(), generation: AtomicU64::new(1), most }
+    }
+
+    /// Maps `length` bytes of `region` from `offset` on at bus address `iova`.
+    ///
+    /// # Errors
+    /// Where the range is none, does not lie within the region, is mapped already, or allows more than the region.
+    pub fn map(
+        &self,
+        iova: u64,
+        length: u64,
+        region: Arc<Region>,
+        offset: usize,
+        access: Access,
+    ) -> Result<(), MapError> {
+        let refused = MapError::Range { iova, length };
+        let end = iova.checked_add(length).filter(|_| length > 0).ok_or(refused)?;
+        region.place(offset, to_usize(length), access).map_err(|_| refused)?;
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.len() >= self.most {
+            return Err(MapError::Full { most: self.most });
+        }
+        let place = table.partition_point(|mapping| mapping.end() <= iova);
+        if let Some(next) = table.get(place).filter(|next| next.iova < end) {
+            return Err(MapError::Overlap { iova: next.iova });
+        }
+        let mut changed = Table::clone(&table);
+        changed.insert(place, Arc::new(Mapping { iova, length, region, offset, access }));
+        self.publish(&mut table, changed);
+        Ok(())
+    }
+
+    /// Takes away every mapping within a range, which must cut none in two. The device may still be using them until
+    /// the answer is settled.
+    ///
+    /// # Errors
+    /// Where nothing is mapped there, or a mapping lies there only in part.
+    pub fn unmap(&self, iova: u64, length: u64) -> Result<Unmapped, MapError> {
+        let refused = MapError::NotMapped { iova, length };
+        let end = iova.checked_add(length).ok_or(refused)?;
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = table.partition_point(|mapping| mapping.end() <= iova);
+        let last = table.partition_point(|mapping| mapping.iova < end);
+        let gone = table.get(first..last).filter(|gone| !gone.is_empty()).ok_or(refused)?;
+        if gone.iter().any(|mapping| mapping.iova < iova || mapping.end() > end) {
+            return Err(refused);
+        }
+        let gone = gone.to_vec();
+        let mut changed = Table::clone(&table);
+        changed.drain(first..last);
+        self.publish(&mut table, changed);
+        Ok(Unmapped { gone })
+    }
+
+    /// Takes everything away.
+    pub fn clear(&self) -> Unmapped {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = Table::clone(&table);
+        self.publish(&mut table, Table::new());
+        Unmapped { gone }
+    }
+
+    /// How many ranges are mapped.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.current().len()
+    }
+
+    /// Whether nothing is mapped.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn publish(&self, place: &mut Arc<Table>, table: Table) {
+        *place = Arc::new(table);
+        // Release: who sees the new number sees the new table.
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    fn current(&self) -> Arc<Table> {
+        Arc::clone(&self.table.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Debug for AddressSpace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddressSpace").field("ranges", &self.len()).field("most", &self.most).finish()
+    }
+}
+
+/// Mappings that were taken away.
+#[must_use = "the device may still write there until this is settled"]
+#[derive(Debug)]
+pub struct Unmapped {
+    gone: Vec<Arc<Mapping>>,
+}
+
+impl Unmapped {
+    /// How many bytes they were.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.gone.iter().map(|mapping| mapping.length).sum()
+    }
+
+    /// Waits until no view and no command holds any of them, but not longer than `limit`; whether that came about.
+    pub fn settle(self, limit: Duration) -> bool {
+        let start = Instant::now();
+        loop {
+            if self.gone.iter().all(|mapping| Arc::strong_count(mapping) == 1) {
+                return true;
+            }
+            if start.elapsed() >= limit {
+                return false;
+            }
+            thread::sleep(SETTLE_PAUSE);
+        }
+    }
+}
+
+/// One worker's look at an address space.
+///
+/// It holds the mappings that it sees, so a worker that goes to sleep [lets go](Self::release) first.
+#[derive(Debug, Default)]
+pub struct View {
+    table: Arc<Table>,
+    generation: u64,
+    /// Where the last address was found; commands come from few regions.
+    last: usize,
+}
+
+impl View {
+    /// A view that sees nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sees what is mapped now.
+    #[inline]
+    pub fn refresh(&mut self, space: &AddressSpace) {
+        let generation = space.generation.load(Ordering::Acquire);
+        if generation != self.generation {
+            // A change between the two is seen by the next call, for which the number then differs.
+            self.table = space.current();
+            self.generation = generation;
+            self.last = 0;
+        }
+    }
+
+    /// Sees nothing any more, until it is refreshed.
+    pub fn release(&mut self) {
+        *self = Self::new();
+    }
+
+    /// The memory at `iova`, as far as one mapping goes and at most `length` bytes of it (at least one).
+    ///
+    /// # Errors
+    /// Where `iova` is not mapped, or not for this access.
+    #[inline]
+    pub fn span(&mut self, iova: u64, length: usize, access: Access) -> Result<Span<'_>, Unreachable> {
+        let hit = self.table.get(self.last).is_some_and(|m| iova.wrapping_sub(m.iova) < m.length);
+        if !hit {
+            self.last = self.table.partition_point(|mapping| mapping.end() <= iova);
+        }
+        let mapping = self.table.get(self.last).filter(|mapping| mapping.iova <= iova);
+        let Some(mapping) = mapping.filter(|mapping| access == Access::Read || mapping.access == access)
+        else {
+            return Err(Unreachable { iova });
+        };
+        let within = iova - mapping.iova;
+        let length = length.min(to_usize(mapping.length - within));
+        Ok(Span { mapping, offset: mapping.offset + to_usize(within), length })
+    }
+
+    /// Copies bytes from the device's memory.
+    ///
+    /// # Errors
+    /// Where some of it is not mapped.
+    pub fn read(&mut self, iova: u64, target: &mut [u8]) -> Result<(), Unreachable> {
+        let mut done = 0;
+        while let Some(rest) = target.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = iova.checked_add(to_u64(done)).ok_or(Unreachable { iova })?;
+            let span = self.span(at, rest.len(), Access::Read)?;
+            let part = rest.get_mut(..span.length).unwrap_or_default();
+            span.mapping.region.read(span.offset, part).map_err(|_| Unreachable { iova: at })?;
+            done += span.length;
+        }
+        Ok(())
+    }
+
+    /// Copies bytes to the device's memory.
+    ///
+    /// # Errors
+    /// Where some of it is not mapped for writing; what comes before it is written then.
+    pub fn write(&mut self, iova: u64, source: &[u8]) -> Result<(), Unreachable> {
+        let mut done = 0;
+        while let Some(rest) = source.get(done..).filter(|rest| !rest.is_empty()) {
+            let at = iova.checked_add(to_u64(done)).ok_or(Unreachable { iova })?;
+            let span = self.span(at, rest.len(), Access::ReadWrite)?;
+            let part = rest.get(..span.length).unwrap_or_default();
+            span.mapping.region.write(span.offset, part).map_err(|_| Unreachable { iova: at })?;
+            done += span.length;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::PAGE;
+
+    fn space_with(ranges: &[(u64, u64)]) -> AddressSpace {
+        let space = AddressSpace::new(16);
+        for &(iova, length) in ranges {
+            let region = Region::private(to_usize(length)).unwrap();
+            space.map(iova, length, region, 0, Access::ReadWrite).unwrap();
+        }
+        space
+    }
+
+    #[test]
+    fn range_that_is_mapped_already_or_wraps_is_refused() {
+        let space = space_with(&[(0x1000, 0x2000)]);
+        let region = Region::private(PAGE).unwrap();
+        let map = |iova, length| space.map(iova, length, Arc::clone(&region), 0, Access::ReadWrite);
+        assert_eq!(map(0x2000, 0x1000), Err(MapError::Overlap { iova: 0x1000 }));
+        assert_eq!(map(0, 0), Err(MapError::Range { iova: 0, length: 0 }));
+        assert_eq!(map(u64::MAX - 5, 0x1000), Err(MapError::Range { iova: u64::MAX - 5, length: 0x1000 }));
+        assert_eq!(map(0x8000, 0x2000), Err(MapError::Range { iova: 0x8000, length: 0x2000 }));
+        assert_eq!(map(0x3000, 0x1000), Ok(()));
+        assert_eq!(map(0, 0x1000), Ok(()));
+        assert_eq!(space.len(), 3);
+    }
+
+    #[test]
+    fn unmapping_part_of_a_mapping_is_refused_and_of_several_takes_all() {
+        let space = space_with(&[(0x1000, 0x1000), (0x2000, 0x1000), (0x4000, 0x2000)]);
+        assert!(space.unmap(0x4000, 0x1000).is_err());
+        assert!(space.unmap(0x8000, 0x1000).is_err());
+        let gone = space.unmap(0x1000, 0x2000).unwrap();
+        assert_eq!(gone.bytes(), 0x2000);
+        assert!(gone.settle(Duration::ZERO));
+        assert_eq!(space.len(), 1);
+    }
+
+    #[test]
+    fn unmapped_memory_is_settled_only_when_views_let_go() {
+        let space = space_with(&[(0x1000, 0x1000)]);
+        let mut view = View::new();
+        view.refresh(&space);
+        assert!(!space.unmap(0x1000, 0x1000).unwrap().settle(Duration::from_millis(1)));
+        view.refresh(&space);
+        assert!(view.span(0x1000, 1, Access::Read).is_err());
+
+        let space = space_with(&[(0x1000, 0x1000)]);
+        view.refresh(&space);
+        view.release();
+        assert!(space.clear().settle(Duration::ZERO));
+    }
+
+    #[test]
+    fn copy_across_adjacent_mappings_arrives_and_into_a_gap_is_refused() {
+        let space = space_with(&[(0x1000, 0x1000), (0x2000, 0x1000)]);
+        let mut view = View::new();
+        view.refresh(&space);
+        let sent: Vec<u8> = (0..0x1800_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        view.write(0x1400, &sent).unwrap();
+        let mut back = vec![0; sent.len()];
+        view.read(0x1400, &mut back).unwrap();
+        assert_eq!(sent, back);
+        assert_eq!(view.write(0x2fff, &[1, 2]), Err(Unreachable { iova: 0x3000 }));
+    }
+
+    #[test]
+    fn memory_for_reading_only_is_not_written() {
+        let space = AddressSpace::new(1);
+        let region = Region::private(PAGE).unwrap();
+        space.map(0, 0x1000, region, 0, Access::Read).unwrap();
+        let mut view = View::new();
+        view.refresh(&space);
+        assert_eq!(view.read(0, &mut [0; 8]), Ok(()));
+        assert_eq!(view.write(0, &[0; 8]), Err(Unreachable { iova: 0 }));
+    }
+
+    proptest! {
+        /// Against a map of pages: whatever is mapped and unmapped, an address is found where it should be.
+        #[test]
+        fn address_is_found_in_the_mapping_that_has_it(
+            changes in prop::collection::vec((any::<bool>(), 0_u64..32, 1_u64..6), 1..60)
+        ) {
+            let space = AddressSpace::new(64);
+            let mut model = [0_u64; 40];
+            let mut next = 1;
+            for (map, page, pages) in changes {
+                let (from, to) = (to_usize(page), to_usize(page + pages));
+                if map {
+                    let region = Region::private(to_usize(pages) * PAGE).unwrap();
+                    let free = model[from..to].iter().all(|&owner| owner == 0);
+                    let mapped = space.map(page * 4096, pages * 4096, region, 0, Access::ReadWrite);
+                    prop_assert_eq!(mapped.is_ok(), free);
+                    if free {
+                        model[from..to].fill(next);
+                        next += 1;
+                    }
+                } else {
+                    let cut = |at: usize| at > 0 && model[at] != 0 && model[at - 1] == model[at];
+                    let some = model[from..to].iter().any(|&owner| owner != 0);
+                    let whole = some && !cut(from) && !cut(to);
+                    let gone = space.unmap(page * 4096, pages * 4096);
+                    prop_assert_eq!(gone.is_ok(), whole);
+                    if whole {
+                        model[from..to].fill(0);
+                    }
+                }
+            }
+            let mut view = View::new();
+            view.refresh(&space);
+            for (page, &owner) in model.iter().enumerate() {
+                let found = view.span(to_u64(page) * 4096 + 5, 4096, Access::Read);
+                prop_assert_eq!(found.is_ok(), owner != 0);
+                if let Ok(span) = found {
+                    let first = model.iter().position(|&other| other == owner).unwrap();
+                    prop_assert_eq!(span.offset, (page - first) * PAGE + 5);
+                }
+            }
+        }
+    }
+}
