@@ -5,11 +5,12 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use engine_block::OpenError;
+use engine_block::cut::Geometry;
 use engine_dma::{Pool, to_usize};
 use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, open};
 use rustix::io::{Errno, pread};
 
-use crate::geometry::{self, Geometry};
+use crate::geometry;
 use crate::ring::Ring;
 
 /// Which of the kernel's ways to read.
@@ -113,7 +114,7 @@ impl Choice {
             Some(direct) => direct,
             None => {
                 let data = reopen(file, OFlags::empty()).map_err(|error| system("open", error))?;
-                (data, Geometry::buffered(size))
+                (data, geometry::buffered(size))
             }
         };
         let (way, reason) = choose_way(&data, spec, preference.backend)?;
@@ -177,7 +178,7 @@ fn open_direct(file: &File, size: u64) -> rustix::io::Result<Option<(File, Geome
         Err(Errno::INVAL) => return Ok(None),
         other => other?,
     };
-    let geometry = Geometry::direct(size, units);
+    let geometry = geometry::direct(size, units);
     // Some file systems take the flag and refuse the reads.
     let mut pool = Pool::new(0, 0);
     let mut probe = pool.take(to_usize(units.block.into())).map_err(|_| Errno::NOMEM)?;

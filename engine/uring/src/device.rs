@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use engine_block::cut::Geometry;
 use engine_block::{BlockDevice, BlockQueue, DeviceInfo, IoError, OpenError};
 use engine_dma::{Pool, to_u64, to_usize};
 use rustix::io::{Errno, pread};
 
 use crate::choice::{Choice, Preference, Way};
-use crate::geometry::{self, Geometry};
+use crate::geometry;
 use crate::pread_queue::PreadQueue;
 use crate::ring_queue::RingQueue;
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use engine_block::cut::Geometry;
 use rustix::fs::{AtFlags, FileType, SeekFrom, StatxFlags, fstat, ioctl_blksszget, seek, statx};
 use rustix::io::Errno;
 
@@ -12,19 +13,6 @@ const MAX_TRANSFER: u32 = 1 << 20;
 /// Where the kernel tells nothing about direct reads, blocks of this size suit every disk.
 const SAFE_BLOCK: u32 = 4096;
 
-/// What reads of one file have to keep to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Geometry {
-    /// Size in bytes.
-    pub(crate) size: u64,
-    /// Offsets and lengths of commands are multiples of this power of two.
-    pub(crate) block: u32,
-    /// Addresses of commands are multiples of this power of two, at most a page.
-    pub(crate) memory: u32,
-    /// Longest single command in bytes, a multiple of `block`.
-    pub(crate) max_transfer: u32,
-}
-
 /// The units of direct reads, or that there are none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DirectUnits {
@@ -32,16 +20,14 @@ pub(crate) struct DirectUnits {
     pub(crate) memory: u32,
 }
 
-impl Geometry {
-    /// For reads through the page cache: any alignment.
-    pub(crate) fn buffered(size: u64) -> Self {
-        Self { size, block: 1, memory: 1, max_transfer: MAX_TRANSFER }
-    }
+/// For reads through the page cache: any alignment.
+pub(crate) fn buffered(size: u64) -> Geometry {
+    Geometry { size, block: 1, memory: 1, max_transfer: MAX_TRANSFER }
+}
 
-    /// For reads past the page cache.
-    pub(crate) fn direct(size: u64, units: DirectUnits) -> Self {
-        Self { size, block: units.block, memory: units.memory, max_transfer: MAX_TRANSFER }
-    }
+/// For reads past the page cache.
+pub(crate) fn direct(size: u64, units: DirectUnits) -> Geometry {
+    Geometry { size, block: units.block, memory: units.memory, max_transfer: MAX_TRANSFER }
 }
 
 /// Size of a regular file or block device in bytes.

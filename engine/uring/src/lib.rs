@@ -2,8 +2,8 @@
 //!
 //! [`KernelDevice`] takes an open file and serves it. Each queue is an io_uring of its own, with the file and the
 //! queue's memory registered, reading with `O_DIRECT` where the file can; or a plain `pread` queue. What a device
-//! cannot read as it is asked for, because of its block size, goes through bounce memory; `cut` decides that for
-//! both kinds of queue.
+//! cannot read as it is asked for, because of its block size, goes through bounce memory; [`engine_block::cut`]
+//! decides that for both kinds of queue.
 //!
 //! Unsafe code is allowed in this crate: it tells the kernel addresses to write to.
 #![deny(
@@ -14,15 +14,12 @@
     clippy::panic
 )]
 
-mod active;
 mod choice;
-mod cut;
 mod device;
 mod geometry;
 mod pread_queue;
 mod ring;
 mod ring_queue;
-mod slots;
 
 pub use choice::{Backend, Direct, Preference};
 pub use device::KernelDevice;

@@ -4,13 +4,10 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
 
+use engine_block::cut::{Active, Command, Geometry, Progress, refuse, whole};
 use engine_block::{BlockQueue, Completion, IoError, Request, Wait};
 use engine_dma::{Buffer, Pool, to_u64, to_usize};
 use rustix::io::{Errno, pread};
-
-use crate::active::{Active, refuse, whole};
-use crate::cut::{Command, Progress};
-use crate::geometry::Geometry;
 
 /// A call that was interrupted this often without a byte in between is told as failed.
 const MOST_RETRIES: u32 = 1000;
@@ -96,18 +93,8 @@ fn run(
     let mut bounce = pool.take(command.length).map_err(|_| (0, libc::ENOMEM))?;
     let outcome = fill(file, geometry, command, &mut bounce);
     let arrived = outcome.err().map_or(command.length, |(arrived, _)| arrived);
-    copy_out(active, command, &bounce, arrived);
+    active.copy_out(command, &bounce, arrived);
     outcome
-}
-
-/// Copies what arrived in bounce memory to where it was wanted.
-pub(crate) fn copy_out(active: &mut Active, command: &Command, bounce: &[u8], arrived: usize) {
-    let end = arrived.min(command.skip + command.wanted);
-    let Some(source) = bounce.get(command.skip..end) else { return };
-    let place = command.buffer_offset..command.buffer_offset + source.len();
-    if let Some(target) = active.buffer_mut().get_mut(place) {
-        target.copy_from_slice(source);
-    }
 }
 
 fn fill(file: &File, geometry: &Geometry, command: &Command, target: &mut [u8]) -> Result<(), (usize, i32)> {

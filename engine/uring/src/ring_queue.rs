@@ -7,15 +7,12 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine_block::cut::{Active, Command, Geometry, Progress, Slots, refuse, whole};
 use engine_block::{BlockQueue, Completion, IoError, Request, Wait};
 use engine_dma::{Buffer, Pool, to_u64, to_usize};
 
-use crate::active::{Active, refuse, whole};
-use crate::cut::{Command, Progress};
-use crate::geometry::Geometry;
-use crate::pread_queue::{copy_out, read_now, take};
+use crate::pread_queue::{read_now, take};
 use crate::ring::{Entered, Ring, Target};
-use crate::slots::Slots;
 
 /// Bounds on the commands that one queue has in flight: a single request with many pieces should not have to wait
 /// for itself, and a table of commands should not grow without end.
@@ -162,7 +159,7 @@ impl RingQueue {
         let Some(active) = self.requests.get_mut(flight.request) else { return };
         let arrived = flight.arrived + newly;
         if let Some(bounce) = &flight.bounce {
-            copy_out(active, &flight.command, bounce, arrived);
+            active.copy_out(&flight.command, bounce, arrived);
         }
         if let Some(errno) = failure {
             active.fail(&flight.command, arrived, errno);

@@ -1,13 +1,13 @@
 //! Pieces become commands: the one place that knows about alignment.
 //!
-//! A command is what the kernel is asked for in one call: aligned as the device wants it, no longer than the device
+//! A command is what the device is asked for at once: aligned as the device wants it, no longer than the device
 //! takes. Where a piece is not aligned, the command reads whole blocks into bounce memory and the wanted bytes are
 //! copied out of it.
 
-use engine_block::Piece;
 use engine_dma::{to_u64, to_usize};
 
-use crate::geometry::Geometry;
+use super::Geometry;
+use crate::Piece;
 
 /// Up to this length an unaligned piece goes through bounce memory as a whole: copying it costs less than two or
 /// three commands for its head, middle and tail.
@@ -16,26 +16,26 @@ const BOUNCE_WHOLE: usize = 32 << 10;
 /// Most bounce memory that one command takes.
 const BOUNCE_MOST: usize = 256 << 10;
 
-/// One read of the kernel's.
+/// One read of the device's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Command {
+pub struct Command {
     /// First byte read, aligned.
-    pub(crate) device_offset: u64,
+    pub device_offset: u64,
     /// Bytes read, aligned. Of these...
-    pub(crate) length: usize,
+    pub length: usize,
     /// ...this many come before those that are wanted,...
-    pub(crate) skip: usize,
+    pub skip: usize,
     /// ...and this many are wanted.
-    pub(crate) wanted: usize,
+    pub wanted: usize,
     /// Where in the request's buffer the wanted bytes go.
-    pub(crate) buffer_offset: usize,
+    pub buffer_offset: usize,
     /// Whether it reads into bounce memory.
-    pub(crate) bounce: bool,
+    pub bounce: bool,
 }
 
 /// What is left of a command after some of it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Progress {
+pub enum Progress {
     /// All wanted bytes are there.
     Done,
     /// Go on from this byte of the command.
@@ -46,7 +46,8 @@ pub(crate) enum Progress {
 
 impl Command {
     /// The command for `piece` after its first `done` bytes, of which fewer than its length are covered.
-    pub(crate) fn next(piece: &Piece, done: usize, geometry: &Geometry) -> Self {
+    #[must_use]
+    pub fn next(piece: &Piece, done: usize, geometry: &Geometry) -> Self {
         let block = to_usize(geometry.block.into());
         let memory = to_usize(geometry.memory.into());
         let most = to_usize(geometry.max_transfer.into());
@@ -83,8 +84,9 @@ impl Command {
         }
     }
 
-    /// What to do now that the first `arrived` bytes of the command are there.
-    pub(crate) fn after(&self, already: usize, newly: usize, geometry: &Geometry) -> Progress {
+    /// What to do now that `newly` bytes have followed the first `already` of the command.
+    #[must_use]
+    pub fn after(&self, already: usize, newly: usize, geometry: &Geometry) -> Progress {
         let arrived = already + newly;
         if arrived >= self.skip + self.wanted {
             return Progress::Done;
@@ -96,7 +98,8 @@ impl Command {
     }
 
     /// The wanted range of the device that is still missing once `arrived` bytes of the command are there.
-    pub(crate) fn missing(&self, arrived: usize) -> (u64, u64) {
+    #[must_use]
+    pub fn missing(&self, arrived: usize) -> (u64, u64) {
         let there = arrived.saturating_sub(self.skip).min(self.wanted);
         (self.device_offset + to_u64(self.skip + there), to_u64(self.wanted - there))
     }

@@ -2,23 +2,24 @@
 
 use std::mem;
 
-use engine_block::{Completion, IoError, Piece, Request};
 use engine_dma::{Buffer, Pool, to_u64};
 
-use crate::cut::Command;
-use crate::geometry::Geometry;
+use super::{Command, Geometry};
+use crate::{Completion, IoError, Piece, Request};
+
+const EINVAL: i32 = 22;
 
 /// A request that a queue has accepted.
 #[derive(Debug)]
-pub(crate) struct Active {
+pub struct Active {
     request: Request,
     /// The piece whose commands are being made, and how many of its bytes have one.
     piece: usize,
     covered: usize,
-    /// Commands that the kernel has.
-    pub(crate) out: u32,
+    /// Commands that the device has.
+    pub out: u32,
     /// Whether it waits for room for further commands.
-    pub(crate) queued: bool,
+    pub queued: bool,
     failure: Option<IoError>,
     /// The place in the scatter list of what failed: the byte of the buffer.
     failed_at: usize,
@@ -26,15 +27,15 @@ pub(crate) struct Active {
 
 impl Active {
     /// Takes a request in, or hands it back as a completion where a piece lies outside the device or the buffer.
+    ///
+    /// # Errors
+    /// `EINVAL` with the piece that does not fit.
     #[allow(clippy::result_large_err, reason = "the buffer comes back with it")]
-    pub(crate) fn accept(request: Request, size: u64) -> Result<Self, Completion> {
+    pub fn accept(request: Request, size: u64) -> Result<Self, Completion> {
         match request.pieces.iter().find(|piece| !piece.fits(size, request.buffer.len())) {
             Some(piece) => {
-                let error = IoError {
-                    offset: piece.device_offset,
-                    length: to_u64(piece.length),
-                    errno: libc::EINVAL,
-                };
+                let error =
+                    IoError { offset: piece.device_offset, length: to_u64(piece.length), errno: EINVAL };
                 Err(refuse(request, error))
             }
             None => {
@@ -44,7 +45,7 @@ impl Active {
     }
 
     /// The next command to start; none once all are started or one has failed.
-    pub(crate) fn next(&mut self, geometry: &Geometry) -> Option<Command> {
+    pub fn next(&mut self, geometry: &Geometry) -> Option<Command> {
         if self.failure.is_some() {
             return None;
         }
@@ -61,7 +62,8 @@ impl Active {
     }
 
     /// Whether [`next`](Self::next) would answer one.
-    pub(crate) fn has_more(&self) -> bool {
+    #[must_use]
+    pub fn has_more(&self) -> bool {
         let covered_here = |piece: &Piece| self.covered < piece.length;
         let rest = self.request.pieces.get(self.piece..).unwrap_or_default();
         self.failure.is_none()
@@ -71,7 +73,7 @@ impl Active {
     }
 
     /// Notes that `command` failed after `arrived` of its bytes. The earliest failure in the buffer is the one told.
-    pub(crate) fn fail(&mut self, command: &Command, arrived: usize, errno: i32) {
+    pub fn fail(&mut self, command: &Command, arrived: usize, errno: i32) {
         let (offset, length) = command.missing(arrived);
         if self.failure.is_none() || command.buffer_offset < self.failed_at {
             self.failure = Some(IoError { offset, length, errno });
@@ -80,16 +82,16 @@ impl Active {
     }
 
     /// Lets no further command start; what has not arrived counts as failed.
-    pub(crate) fn stop(&mut self, errno: i32) {
+    pub fn stop(&mut self, errno: i32) {
         if self.has_more() {
             let error = whole(&self.request, errno);
             self.failure = Some(error);
         }
     }
 
-    /// Ends a request whose memory the kernel may still write to: that memory is leaked, and the completion carries
+    /// Ends a request whose memory the device may still write to: that memory is leaked, and the completion carries
     /// other memory of the same length. None where there is no memory at all.
-    pub(crate) fn abandon(self, errno: i32, substitutes: &mut Pool) -> Option<Completion> {
+    pub fn abandon(self, errno: i32, substitutes: &mut Pool) -> Option<Completion> {
         let error = whole(&self.request, errno);
         let tag = self.request.tag;
         let buffer = substitutes.take(self.request.buffer.len()).ok();
@@ -97,28 +99,44 @@ impl Active {
         Some(Completion { tag, buffer: buffer?, result: Err(error) })
     }
 
-    pub(crate) fn buffer(&self) -> &Buffer {
+    /// The memory that it goes to.
+    #[must_use]
+    pub fn buffer(&self) -> &Buffer {
         &self.request.buffer
     }
 
-    pub(crate) fn buffer_mut(&mut self) -> &mut Buffer {
+    /// The same, to be filled by hand.
+    pub fn buffer_mut(&mut self) -> &mut Buffer {
         &mut self.request.buffer
     }
 
+    /// Copies what arrived of `command` in bounce memory, its first `arrived` bytes, to where it was wanted.
+    pub fn copy_out(&mut self, command: &Command, bounce: &[u8], arrived: usize) {
+        let end = arrived.min(command.skip + command.wanted);
+        let Some(source) = bounce.get(command.skip..end) else { return };
+        let place = command.buffer_offset..command.buffer_offset + source.len();
+        if let Some(target) = self.request.buffer.get_mut(place) {
+            target.copy_from_slice(source);
+        }
+    }
+
     /// The end, with nothing out any more.
-    pub(crate) fn complete(self) -> Completion {
+    #[must_use]
+    pub fn complete(self) -> Completion {
         let result = self.failure.map_or(Ok(()), Err);
         Completion { tag: self.request.tag, buffer: self.request.buffer, result }
     }
 }
 
 /// The request back, unstarted.
-pub(crate) fn refuse(request: Request, error: IoError) -> Completion {
+#[must_use]
+pub fn refuse(request: Request, error: IoError) -> Completion {
     Completion { tag: request.tag, buffer: request.buffer, result: Err(error) }
 }
 
 /// What to blame where a request as a whole is refused: the range of its first piece.
-pub(crate) fn whole(request: &Request, errno: i32) -> IoError {
+#[must_use]
+pub fn whole(request: &Request, errno: i32) -> IoError {
     let first = request.pieces.first();
     IoError {
         offset: first.map_or(0, |piece| piece.device_offset),
