@@ -2,9 +2,12 @@
 
 fn main() -> std::io::Result<()> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/include");
-    for (name, text) in
-        [("homi_extents.h", homi_abi::extents_header()), ("homi_control.h", homi_abi::control_header())]
-    {
+    let headers = [
+        ("homi_extents.h", homi_abi::extents_header()),
+        ("homi_control.h", homi_abi::control_header()),
+        ("homi_session.h", homi_abi::session_header()),
+    ];
+    for (name, text) in headers {
         std::fs::write(format!("{folder}/{name}"), text)?;
         println!("{folder}/{name}");
     }

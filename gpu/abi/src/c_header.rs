@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::control;
 use crate::extents::{self, Entry, Header};
+use crate::session;
 use crate::{Field, Structure};
 
 /// The text of `include/homi_extents.h`.
@@ -75,6 +76,62 @@ pub fn control_header() -> String {
         letter = char::from(control::IOCTL_LETTER),
         number = control::IOCTL_NUMBER,
     )
+}
+
+/// The text of `include/homi_session.h`.
+#[must_use]
+pub fn session_header() -> String {
+    let mut text = String::from(
+        "/* SPDX-License-Identifier: MIT OR Apache-2.0 */\n\
+         /* Made by `cargo run -p homi-abi --example c_header`; do not edit. */\n\
+         #ifndef HOMI_SESSION_H\n#define HOMI_SESSION_H\n\n\
+         #include <stddef.h>\n#include <stdint.h>\n\n\
+         /*\n * What a client and the daemon say on the socket, version 1: packets (SOCK_SEQPACKET) of a homi_message\n\
+         \x20* and what belongs to its kind. All numbers are little-endian.\n */\n\n",
+    );
+    let constants = [
+        ("HOMI_SESSION_VERSION", u64::from(session::VERSION), "In message.version."),
+        ("HOMI_MESSAGE_MAX", session::MESSAGE_MAX as u64, "Longest message in bytes."),
+        ("HOMI_KIND_HELLO", session::kind::HELLO.into(), "The first request; answered with a homi_welcome."),
+        ("HOMI_KIND_QUEUES", session::kind::QUEUES.into(), "homi_queues_request; answered with homi_queues."),
+        ("HOMI_KIND_BUFFER", session::kind::BUFFER.into(), "homi_buffer_request; answered with homi_buffer."),
+        (
+            "HOMI_KIND_RELEASE",
+            session::kind::RELEASE.into(),
+            "homi_buffer; answered when no command uses it.",
+        ),
+        ("HOMI_KIND_OPEN", session::kind::OPEN.into(), "homi_handle; answered with homi_file."),
+        (
+            "HOMI_KIND_CLOSE",
+            session::kind::CLOSE.into(),
+            "homi_close_request; answered when none is in flight.",
+        ),
+        (
+            "HOMI_WELCOME_SGL",
+            session::WELCOME_SGL.into(),
+            "In welcome.flags: SGL data block descriptors work.",
+        ),
+        (
+            "HOMI_QUEUES_MEDIATED",
+            session::QUEUES_MEDIATED.into(),
+            "In queues.flags: the daemon checks each command.",
+        ),
+        ("HOMI_FILE_WRITABLE", session::FILE_WRITABLE.into(), "In file.flags: the file may be written."),
+        ("HOMI_STATE_SERVING", session::STATE_SERVING.into(), "In status.state: all is well."),
+        ("HOMI_STATE_ENDING", session::STATE_ENDING.into(), "In status.state: the mount is going away."),
+        ("HOMI_LEASE_STATE", session::LEASE_STATE, "Bits of a lease word that say what it is."),
+        ("HOMI_LEASE_FREE", session::LEASE_FREE, "No file has this slot."),
+        ("HOMI_LEASE_HELD", session::LEASE_HELD, "The blocks are the file's."),
+        ("HOMI_LEASE_REVOKED", session::LEASE_REVOKED, "Taken back."),
+    ];
+    for (name, value, doc) in constants {
+        let _ = writeln!(text, "/* {doc} */\n#define {name} {value}u");
+    }
+    for structure in session::STRUCTURES {
+        write_structure(&mut text, &structure);
+    }
+    text.push_str("\n#endif\n");
+    text
 }
 
 fn write_structure(text: &mut String, structure: &Structure) {

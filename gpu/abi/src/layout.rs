@@ -64,6 +64,8 @@ macro_rules! layout {
         }
     };
     (@rust u8 [$count:literal]) => { [u8; $count] };
+    (@rust u32 [$count:literal]) => { [zerocopy::little_endian::U32; $count] };
+    (@rust u64 [$count:literal]) => { [zerocopy::little_endian::U64; $count] };
     (@rust u16) => { zerocopy::little_endian::U16 };
     (@rust u32) => { zerocopy::little_endian::U32 };
     (@rust u64) => { zerocopy::little_endian::U64 };

@@ -13,7 +13,8 @@ mod layout;
 mod c_header;
 pub mod control;
 pub mod extents;
+pub mod session;
 
 #[cfg(feature = "std")]
-pub use c_header::{control_header, extents_header};
+pub use c_header::{control_header, extents_header, session_header};
 pub use layout::{Field, Structure};

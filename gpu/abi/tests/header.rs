@@ -4,11 +4,12 @@ use std::process::Command;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/include");
 
-fn headers() -> [(String, String); 2] {
+fn headers() -> [(String, String); 3] {
     let path = |name: &str| format!("{FOLDER}/{name}");
     [
         (path("homi_extents.h"), homi_abi::extents_header()),
         (path("homi_control.h"), homi_abi::control_header()),
+        (path("homi_session.h"), homi_abi::session_header()),
     ]
 }
 

@@ -1,0 +1,242 @@
+//! What a client and the daemon say to each other before commands flow: version 1.
+//!
+//! The socket is a UNIX socket of type `SOCK_SEQPACKET`: each message is one packet, a [`Message`] and what belongs to
+//! its kind. The client asks, the daemon answers each request with a message of the same kind and `id`; where `error`
+//! is not 0, what follows is a sentence in UTF-8 that says what, why and what to do. Descriptors travel with the message
+//! that names them (`SCM_RIGHTS`). A client that closes the socket gives everything back.
+
+layout! {
+    /// What stands before every request and every answer.
+    Message = "homi_message", 24 bytes {
+        /// "homi".
+        magic: u8[4],
+        /// 1 for what is described here. The daemon refuses others.
+        version: u16,
+        /// HOMI_KIND_*.
+        kind: u16,
+        /// Bytes of the whole message, this header included.
+        length: u32,
+        /// In an answer: 0, or why the request was refused, as errno(3). In a request: 0.
+        error: u32,
+        /// The client's number for the request; the answer has the same.
+        id: u64,
+    }
+}
+
+layout! {
+    /// The answer to HOMI_KIND_HELLO, which is the first request. With it come two descriptors: the status page, for
+    /// reading only, and an eventfd that wakes the daemon.
+    Welcome = "homi_welcome", 64 bytes {
+        /// The daemon's number for this client, as statistics and logs show it.
+        client: u64,
+        /// Bytes of the status page: a homi_status, then `lease_slots` lease words of 8 bytes each.
+        status_length: u64,
+        /// Most bytes that may be registered as buffers, all together.
+        max_buffer_bytes: u64,
+        /// Most buffers.
+        max_buffers: u32,
+        /// Most queue pairs, all together.
+        max_queues: u32,
+        /// Most entries of one queue.
+        max_entries: u32,
+        /// Most files open at a time; as many lease words there are.
+        lease_slots: u32,
+        /// Longest transfer of one command in bytes.
+        max_transfer: u32,
+        /// What addresses and lengths of buffers must be multiples of.
+        page_size: u32,
+        /// HOMI_WELCOME_*.
+        flags: u32,
+        /// 0.
+        reserved: u32[3],
+    }
+}
+
+layout! {
+    /// HOMI_KIND_QUEUES: asks for queue pairs.
+    QueuesRequest = "homi_queues_request", 8 bytes {
+        /// How many.
+        count: u32,
+        /// Entries of each queue, a power of two from 2 on.
+        entries: u32,
+    }
+}
+
+layout! {
+    /// The answer to HOMI_KIND_QUEUES. With it comes the descriptor of the memory, zeroed, that holds the pairs. All
+    /// places are bytes from the start of a pair; every word that somebody polls stands alone in its 128 bytes.
+    Queues = "homi_queues", 64 bytes {
+        /// Number of the first pair; the others follow.
+        first: u32,
+        /// How many there are.
+        count: u32,
+        /// Entries of each queue.
+        entries: u32,
+        /// HOMI_QUEUES_*.
+        flags: u32,
+        /// From one pair to the next.
+        stride: u64,
+        /// The submission queue: entries times 64 bytes.
+        submissions: u64,
+        /// The completion queue: entries times 16 bytes.
+        completions: u64,
+        /// The submission queue's tail doorbell, 32 bits, written by the client.
+        tail_doorbell: u32,
+        /// The completion queue's head doorbell, 32 bits, written by the client.
+        head_doorbell: u32,
+        /// 32 bits, written by the daemon: not 0 while it sleeps, so that a client that rings must wake it.
+        asleep: u32,
+        /// 0.
+        reserved: u32,
+        /// Bytes of the memory.
+        length: u64,
+    }
+}
+
+layout! {
+    /// HOMI_KIND_BUFFER: registers memory for data. With it comes the descriptor of a memfd, sealed against shrinking.
+    BufferRequest = "homi_buffer_request", 16 bytes {
+        /// First byte in the memfd, a multiple of the page size.
+        offset: u64,
+        /// Bytes, a multiple of the page size.
+        length: u64,
+    }
+}
+
+layout! {
+    /// The answer to HOMI_KIND_BUFFER, and the request HOMI_KIND_RELEASE.
+    BufferReply = "homi_buffer", 16 bytes {
+        /// The address of its first byte, as commands name it.
+        iova: u64,
+        /// Bytes.
+        length: u64,
+    }
+}
+
+layout! {
+    /// The answer to HOMI_KIND_OPEN: the file as a namespace, whose block n is the file's block n.
+    FileReply = "homi_file", 64 bytes {
+        /// Its number in commands.
+        nsid: u32,
+        /// Bytes of a block, a power of two.
+        block_size: u32,
+        /// Blocks; the last one is filled up with zeros.
+        blocks: u64,
+        /// Bytes of the file.
+        size: u64,
+        /// The generation of the file that the namespace shows.
+        generation: u64,
+        /// Inode number on the volume.
+        inode: u64,
+        /// Place of its word among the lease words.
+        lease_slot: u32,
+        /// HOMI_FILE_*.
+        flags: u32,
+        /// 0.
+        reserved: u64[2],
+    }
+}
+
+layout! {
+    /// HOMI_KIND_CLOSE: gives a namespace back.
+    CloseRequest = "homi_close_request", 8 bytes {
+        /// Its number.
+        nsid: u32,
+        /// 0.
+        reserved: u32,
+    }
+}
+
+layout! {
+    /// The beginning of the status page, which only the daemon writes.
+    Status = "homi_status", 128 bytes {
+        /// HOMI_STATE_*.
+        state: u32,
+        /// 0.
+        reserved: u32[31],
+    }
+}
+
+layout! {
+    /// What the attribute "homi.handle" gives, and the request HOMI_KIND_OPEN: a proof that somebody who could read the
+    /// file asked for it.
+    Handle = "homi_handle", 64 bytes {
+        /// "homihdl" and the version, 1.
+        magic: u8[8],
+        /// The mount that gave it.
+        mount: u64,
+        /// The inode.
+        inode: u64,
+        /// The generation of the inode.
+        generation: u64,
+        /// When it ends to be good, in seconds since 1970.
+        expiry: u64,
+        /// 0.
+        reserved: u64,
+        /// Over all that stands before, by a key that the daemon keeps.
+        mac: u8[16],
+    }
+}
+
+/// What stands in [`Message::magic`].
+pub const MAGIC: [u8; 4] = *b"homi";
+/// What stands in [`Message::version`].
+pub const VERSION: u16 = 1;
+/// What stands in [`Handle::magic`].
+pub const HANDLE_MAGIC: [u8; 8] = *b"homihdl\x01";
+/// Longest message in bytes.
+pub const MESSAGE_MAX: usize = 4096;
+/// What every polled word stands alone in, in bytes: the largest unit that a processor or an accelerator fetches.
+pub const LINE: u32 = 128;
+
+/// Kinds of messages, in [`Message::kind`].
+pub mod kind {
+    /// The first request; nothing follows. Answered with [`Welcome`](super::Welcome).
+    pub const HELLO: u16 = 1;
+    /// [`QueuesRequest`](super::QueuesRequest), answered with [`Queues`](super::Queues).
+    pub const QUEUES: u16 = 2;
+    /// [`BufferRequest`](super::BufferRequest), answered with [`BufferReply`](super::BufferReply).
+    pub const BUFFER: u16 = 3;
+    /// [`BufferReply`](super::BufferReply) as it was given; answered with nothing but the header once no command
+    /// reaches the memory any more.
+    pub const RELEASE: u16 = 4;
+    /// [`Handle`](super::Handle) as the attribute `homi.handle` gave it, answered with [`FileReply`](super::FileReply).
+    pub const OPEN: u16 = 5;
+    /// [`CloseRequest`](super::CloseRequest); answered with nothing but the header once no command is in flight.
+    pub const CLOSE: u16 = 6;
+}
+
+/// In [`Welcome::flags`]: commands may name data by SGL data block descriptors.
+pub const WELCOME_SGL: u32 = 1 << 0;
+/// In [`Queues::flags`]: the daemon checks and carries out each command (the mediated tier).
+pub const QUEUES_MEDIATED: u32 = 1 << 0;
+/// In [`FileReply::flags`]: the file may be written.
+pub const FILE_WRITABLE: u32 = 1 << 0;
+
+/// In [`Status::state`]: all is well.
+pub const STATE_SERVING: u32 = 1;
+/// In [`Status::state`]: the mount is going away; every command answers Namespace Not Ready.
+pub const STATE_ENDING: u32 = 2;
+
+/// Bits of a lease word that say what the lease is; those above count its changes.
+pub const LEASE_STATE: u64 = 0xff;
+/// A lease word: no file has this slot.
+pub const LEASE_FREE: u64 = 0;
+/// A lease word: the file's blocks are the file's.
+pub const LEASE_HELD: u64 = 1;
+/// A lease word: taken back; commands answer Namespace Not Ready.
+pub const LEASE_REVOKED: u64 = 2;
+
+/// All structures, for the C header.
+pub const STRUCTURES: [crate::Structure; 10] = [
+    Message::STRUCTURE,
+    Welcome::STRUCTURE,
+    QueuesRequest::STRUCTURE,
+    Queues::STRUCTURE,
+    BufferRequest::STRUCTURE,
+    BufferReply::STRUCTURE,
+    Handle::STRUCTURE,
+    FileReply::STRUCTURE,
+    CloseRequest::STRUCTURE,
+    Status::STRUCTURE,
+];

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Who works together on one queue pair: a thread, a warp or a block. A group has a size, each member a rank, and
+ * sync() makes what one member wrote before seen by the others after.
+ */
+#ifndef HOMI_GROUP_H
+#define HOMI_GROUP_H
+
+#include "platform.h"
+
+namespace homi {
+
+/* One thread, on any processor. */
+struct thread_group {
+    HOMI_FN uint32_t size() const { return 1; }
+    HOMI_FN uint32_t rank() const { return 0; }
+    HOMI_FN void sync() const {}
+};
+
+#if HOMI_ACCELERATOR
+
+/* The threads of one warp, all of them (a wavefront, where HIP has 64). */
+struct warp_group {
+    HOMI_FN uint32_t size() const { return warpSize; }
+    HOMI_FN uint32_t rank() const { return flat_thread() % warpSize; }
+    HOMI_FN void sync() const
+    {
+#if defined(__CUDA_ARCH__)
+        __syncwarp();
+#else
+        __threadfence_block();
+#endif
+    }
+
+  private:
+    HOMI_FN static uint32_t flat_thread()
+    {
+        return threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
+    }
+};
+
+/* The threads of one block, all of them. */
+struct block_group {
+    HOMI_FN uint32_t size() const { return blockDim.x * blockDim.y * blockDim.z; }
+    HOMI_FN uint32_t rank() const { return threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z); }
+    HOMI_FN void sync() const { __syncthreads(); }
+};
+
+#endif
+
+} // namespace homi
+
+#endif

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What differs between CUDA, HIP and a host compiler; everything else is written once.
+ *
+ * Memory here is shared with a controller on the other side of a bus. A word that the other side may write is only
+ * read through load_acquire, a word that it polls only written through store_release; both at system scope. Words
+ * between two such points are plain.
+ */
+#ifndef HOMI_PLATFORM_H
+#define HOMI_PLATFORM_H
+
+#include <stdint.h>
+
+#if defined(__CUDACC__) || defined(__HIP__)
+#define HOMI_FN __device__ __forceinline__
+#define HOMI_ACCELERATOR 1
+#else
+#include <atomic>
+#include <chrono>
+#include <thread>
+#define HOMI_FN inline
+#define HOMI_ACCELERATOR 0
+#endif
+
+namespace homi {
+
+#if defined(__CUDA_ARCH__)
+
+HOMI_FN uint64_t load_acquire(const uint64_t *word)
+{
+    uint64_t value;
+    asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
+    return value;
+}
+
+HOMI_FN uint32_t load_acquire(const uint32_t *word)
+{
+    uint32_t value;
+    asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+    return value;
+}
+
+/* Everything that the calling thread, and those it has synchronised with, wrote before is seen by whoever sees this. */
+HOMI_FN void store_release(uint32_t *word, uint32_t value)
+{
+#if defined(HOMI_WITHOUT_RELEASE) /* Only for the test that shows what the release is for. */
+    asm volatile("st.relaxed.sys.global.u32 [%0], %1;" : : "l"(word), "r"(value) : "memory");
+#else
+    asm volatile("st.release.sys.global.u32 [%0], %1;" : : "l"(word), "r"(value) : "memory");
+#endif
+}
+
+/* Sixteen bytes in one store, of memory that is aligned to them. */
+HOMI_FN void store_pair(uint64_t *words, uint64_t first, uint64_t second)
+{
+    asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" : : "l"(words), "l"(first), "l"(second) : "memory");
+}
+
+/* A clock of this processor that only moves forward. */
+HOMI_FN uint64_t clock_now() { return static_cast<uint64_t>(clock64()); }
+
+HOMI_FN void pause_briefly() { __nanosleep(64); }
+
+#elif defined(__HIP_DEVICE_COMPILE__)
+
+HOMI_FN uint64_t load_acquire(const uint64_t *word)
+{
+    return __hip_atomic_load(const_cast<uint64_t *>(word), __ATOMIC_ACQUIRE, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+
+HOMI_FN uint32_t load_acquire(const uint32_t *word)
+{
+    return __hip_atomic_load(const_cast<uint32_t *>(word), __ATOMIC_ACQUIRE, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+
+HOMI_FN void store_release(uint32_t *word, uint32_t value)
+{
+    __hip_atomic_store(word, value, __ATOMIC_RELEASE, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+
+HOMI_FN void store_pair(uint64_t *words, uint64_t first, uint64_t second)
+{
+    __hip_atomic_store(words, first, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
+    __hip_atomic_store(words + 1, second, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+
+HOMI_FN uint64_t clock_now() { return static_cast<uint64_t>(clock64()); }
+
+HOMI_FN void pause_briefly() { __builtin_amdgcn_s_sleep(1); }
+
+#elif HOMI_ACCELERATOR
+
+/* What the host's pass of a compiler for two processors sees; it never runs. */
+HOMI_FN uint64_t load_acquire(const uint64_t *word) { return *word; }
+HOMI_FN uint32_t load_acquire(const uint32_t *word) { return *word; }
+HOMI_FN void store_release(uint32_t *word, uint32_t value) { *word = value; }
+HOMI_FN void store_pair(uint64_t *words, uint64_t first, uint64_t second) { words[0] = first, words[1] = second; }
+HOMI_FN uint64_t clock_now() { return 0; }
+HOMI_FN void pause_briefly() {}
+
+#else
+
+HOMI_FN uint64_t load_acquire(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+
+HOMI_FN uint32_t load_acquire(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+
+HOMI_FN void store_release(uint32_t *word, uint32_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+
+HOMI_FN void store_pair(uint64_t *words, uint64_t first, uint64_t second)
+{
+    __atomic_store_n(words, first, __ATOMIC_RELAXED);
+    __atomic_store_n(words + 1, second, __ATOMIC_RELAXED);
+}
+
+/* Nanoseconds. */
+HOMI_FN uint64_t clock_now()
+{
+    using namespace std::chrono;
+    return static_cast<uint64_t>(duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count());
+}
+
+HOMI_FN void pause_briefly() { std::this_thread::yield(); }
+
+#endif
+
+} // namespace homi
+
+#endif
