@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use engine_dma::Buffer;
 
-use crate::{Completion, IoError, OpenError, Request};
+use crate::copied_ranges::CopiedRanges;
+use crate::{Completion, IoError, OpenError, RangeQueue, Request};
 
 /// What is known of an open device.
 #[derive(Debug, Clone)]
@@ -20,6 +21,12 @@ pub struct DeviceInfo {
     pub logical_block: u32,
     /// Longest single command in bytes; longer pieces are cut by the queue.
     pub max_transfer: u32,
+    /// Whether it was opened for writing; [ranges](BlockDevice::ranges) then take every operation.
+    pub writable: bool,
+    /// Whether what was written may be lost with the power until it is flushed.
+    pub volatile_cache: bool,
+    /// Whether discarding has an effect.
+    pub discard: bool,
 }
 
 /// Whether to wait for completions.
@@ -43,6 +50,16 @@ pub trait BlockDevice: Send + Sync + Debug {
     /// # Errors
     /// Where the operating system or the device grants no further queue.
     fn queue(&self, depth: u32) -> Result<Box<dyn BlockQueue>, OpenError>;
+
+    /// A queue for one worker that can have `depth` range requests in flight: memory of others, and writing.
+    ///
+    /// Made over [`queue`](Self::queue) by copying, and for reading only, where a device has nothing better.
+    ///
+    /// # Errors
+    /// As for [`queue`](Self::queue).
+    fn ranges(&self, depth: u32) -> Result<Box<dyn RangeQueue>, OpenError> {
+        Ok(Box::new(CopiedRanges::new(self.queue(depth)?, self.info().clone(), depth)))
+    }
 
     /// Fills `buf` from byte `offset` on, from any thread, and waits for it. For metadata: small ranges at any
     /// alignment, which may come through the operating system's page cache.

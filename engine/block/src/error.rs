@@ -1,9 +1,13 @@
 //! What can go wrong when blocks are moved.
 
-/// A range of a device that could not be read.
+use crate::Operation;
+
+/// A range of a device that could not be read, written or what else was asked of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("reading {length} bytes at byte {offset} of the device failed: {}", std::io::Error::from_raw_os_error(*.errno))]
+#[error("{} failed: {}", .operation.on(*.offset, *.length), std::io::Error::from_raw_os_error(*.errno))]
 pub struct IoError {
+    /// What was tried.
+    pub operation: Operation,
     /// First byte of the range on the device.
     pub offset: u64,
     /// Length of the range in bytes.

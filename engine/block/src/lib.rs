@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::as_conversions, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod copied_ranges;
 pub mod cut;
 mod device;
 mod error;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use engine_block::cut::Geometry;
-use engine_block::{BlockDevice, BlockQueue, DeviceInfo, IoError, OpenError};
+use engine_block::{BlockDevice, BlockQueue, DeviceInfo, IoError, OpenError, Operation};
 use engine_dma::{Pool, to_u64, to_usize};
 use rustix::io::{Errno, pread};
 
@@ -56,6 +56,9 @@ impl KernelDevice {
             size,
             logical_block: geometry.block.max(512),
             max_transfer: geometry.max_transfer,
+            writable: false,
+            volatile_cache: false,
+            discard: false,
         };
         Ok(Self { info, geometry, way, held: file, data: Arc::new(data) })
     }
@@ -86,12 +89,17 @@ impl BlockDevice for KernelDevice {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), IoError> {
         let length = to_u64(buf.len());
         if offset.checked_add(length).is_none_or(|end| end > self.info.size) {
-            return Err(IoError { offset, length, errno: libc::EINVAL });
+            return Err(IoError { operation: Operation::Read, offset, length, errno: libc::EINVAL });
         }
         let mut done = 0;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let position = offset + to_u64(done);
-            let failed = |errno| IoError { offset: position, length: length - to_u64(done), errno };
+            let failed = |errno| IoError {
+                operation: Operation::Read,
+                offset: position,
+                length: length - to_u64(done),
+                errno,
+            };
             match pread(&self.held, rest, position) {
                 // The device has become shorter than it was.
                 Ok(0) => return Err(failed(libc::EIO)),

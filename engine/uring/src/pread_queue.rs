@@ -5,7 +5,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use engine_block::cut::{Active, Command, Geometry, Progress, refuse, whole};
-use engine_block::{BlockQueue, Completion, IoError, Request, Wait};
+use engine_block::{BlockQueue, Completion, IoError, Operation, Request, Wait};
 use engine_dma::{Buffer, Pool, to_u64, to_usize};
 use rustix::io::{Errno, pread};
 
@@ -64,7 +64,12 @@ impl BlockQueue for PreadQueue {
 
 /// A buffer of the queue's pool.
 pub(crate) fn take(pool: &mut Pool, length: usize) -> Result<Buffer, IoError> {
-    pool.take(length).map_err(|_| IoError { offset: 0, length: to_u64(length), errno: libc::ENOMEM })
+    pool.take(length).map_err(|_| IoError {
+        operation: Operation::Read,
+        offset: 0,
+        length: to_u64(length),
+        errno: libc::ENOMEM,
+    })
 }
 
 /// Reads all of a request, command by command.

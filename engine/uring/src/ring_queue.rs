@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine_block::cut::{Active, Command, Geometry, Progress, Slots, refuse, whole};
-use engine_block::{BlockQueue, Completion, IoError, Request, Wait};
+use engine_block::{BlockQueue, Completion, IoError, Operation, Request, Wait};
 use engine_dma::{Buffer, Pool, to_u64, to_usize};
 
 use crate::pread_queue::{read_now, take};
@@ -238,7 +238,7 @@ impl RingQueue {
     }
 
     fn enter(&mut self, want: bool, limit: Option<Duration>) -> Result<Entered, IoError> {
-        let failed = |errno| IoError { offset: 0, length: 0, errno };
+        let failed = |errno| IoError { operation: Operation::Read, offset: 0, length: 0, errno };
         if self.ring.is_foreign() {
             if self.flights.taken() > 0 {
                 self.abandon(libc::ECANCELED);

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use engine_block::{BlockDevice, BlockQueue, Completion, IoError, Piece, Pieces, Request, Wait};
+use engine_block::{BlockDevice, BlockQueue, Completion, IoError, Operation, Piece, Pieces, Request, Wait};
 use engine_uring::{Backend, Direct, KernelDevice, Preference};
 use loops::Loop;
 
@@ -75,16 +75,31 @@ fn image_that_shrank_gives_eio_past_its_new_end_and_goes_on_before_it() {
         file.as_file().set_len(cut as u64).unwrap();
 
         for completion in both_calls(&mut *queue, &[(0, SIZE)]) {
-            let missing = IoError { offset: cut as u64, length: (SIZE - cut) as u64, errno: libc::EIO };
+            let missing = IoError {
+                operation: Operation::Read,
+                offset: cut as u64,
+                length: (SIZE - cut) as u64,
+                errno: libc::EIO,
+            };
             assert_eq!(completion.result, Err(missing), "{way:?}");
         }
         for completion in both_calls(&mut *queue, &[(SIZE - 5000, 4096)]) {
-            let missing = IoError { offset: (SIZE - 5000) as u64, length: 4096, errno: libc::EIO };
+            let missing = IoError {
+                operation: Operation::Read,
+                offset: (SIZE - 5000) as u64,
+                length: 4096,
+                errno: libc::EIO,
+            };
             assert_eq!(completion.result, Err(missing), "{way:?}");
         }
         // The good piece around the bad one arrives; the bad one is named.
         for completion in both_calls(&mut *queue, &[(0, 4096), (SIZE - 4096, 4096), (8192, 4096)]) {
-            let missing = IoError { offset: (SIZE - 4096) as u64, length: 4096, errno: libc::EIO };
+            let missing = IoError {
+                operation: Operation::Read,
+                offset: (SIZE - 4096) as u64,
+                length: 4096,
+                errno: libc::EIO,
+            };
             assert_eq!(completion.result, Err(missing), "{way:?}");
             assert!(is_right(&completion.buffer[..4096], 0));
         }
@@ -94,7 +109,8 @@ fn image_that_shrank_gives_eio_past_its_new_end_and_goes_on_before_it() {
             assert!(is_right(&completion.buffer[999..], 77));
         }
         let mut buffer = [0; 200];
-        let missing = IoError { offset: cut as u64, length: 100, errno: libc::EIO };
+        let missing =
+            IoError { operation: Operation::Read, offset: cut as u64, length: 100, errno: libc::EIO };
         assert_eq!(device.read_at((cut - 100) as u64, &mut buffer), Err(missing));
         device.read_at((cut - 200) as u64, &mut buffer).unwrap();
         assert!(is_right(&buffer, cut - 200));
@@ -154,8 +170,12 @@ fn requests_that_cannot_be_taken_come_back_with_the_reason() {
             let buffer = queue.buffer(100).unwrap();
             let refused = queue.submit(Request { tag: 9, buffer, pieces: Pieces::from_slice(&[piece]) });
             let refused = refused.unwrap_err();
-            let error =
-                IoError { offset: piece.device_offset, length: piece.length as u64, errno: libc::EINVAL };
+            let error = IoError {
+                operation: Operation::Read,
+                offset: piece.device_offset,
+                length: piece.length as u64,
+                errno: libc::EINVAL,
+            };
             assert_eq!((refused.tag, refused.result, refused.buffer.len()), (9, Err(error), 100));
         }
         for tag in 0..2 {

@@ -133,7 +133,12 @@ mod tests {
             FsError::NoAttribute,
             FsError::NotSupported,
             FsError::Volume(VolumeError::unsupported("realtime")),
-            FsError::Device(engine_block::IoError { offset: 0, length: 1, errno: libc::ENOSYS }),
+            FsError::Device(engine_block::IoError {
+                operation: engine_block::Operation::Read,
+                offset: 0,
+                length: 1,
+                errno: libc::ENOSYS,
+            }),
         ];
         for failure in failures {
             assert_ne!(failure.errno(), libc::ENOSYS, "{failure:?}");
@@ -142,7 +147,12 @@ mod tests {
 
     #[test]
     fn errno_device_that_is_gone_is_eio() {
-        let gone = FsError::Device(engine_block::IoError { offset: 0, length: 1, errno: libc::ENODEV });
+        let gone = FsError::Device(engine_block::IoError {
+            operation: engine_block::Operation::Read,
+            offset: 0,
+            length: 1,
+            errno: libc::ENODEV,
+        });
         assert_eq!(gone.errno(), libc::EIO);
     }
 }

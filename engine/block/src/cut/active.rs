@@ -5,7 +5,7 @@ use std::mem;
 use engine_dma::{Buffer, Pool, to_u64};
 
 use super::{Command, Geometry};
-use crate::{Completion, IoError, Piece, Request};
+use crate::{Completion, IoError, Operation, Piece, Request};
 
 const EINVAL: i32 = 22;
 
@@ -34,8 +34,12 @@ impl Active {
     pub fn accept(request: Request, size: u64) -> Result<Self, Completion> {
         match request.pieces.iter().find(|piece| !piece.fits(size, request.buffer.len())) {
             Some(piece) => {
-                let error =
-                    IoError { offset: piece.device_offset, length: to_u64(piece.length), errno: EINVAL };
+                let error = IoError {
+                    operation: Operation::Read,
+                    offset: piece.device_offset,
+                    length: to_u64(piece.length),
+                    errno: EINVAL,
+                };
                 Err(refuse(request, error))
             }
             None => {
@@ -76,7 +80,7 @@ impl Active {
     pub fn fail(&mut self, command: &Command, arrived: usize, errno: i32) {
         let (offset, length) = command.missing(arrived);
         if self.failure.is_none() || command.buffer_offset < self.failed_at {
-            self.failure = Some(IoError { offset, length, errno });
+            self.failure = Some(IoError { operation: Operation::Read, offset, length, errno });
             self.failed_at = command.buffer_offset;
         }
     }
@@ -139,6 +143,7 @@ pub fn refuse(request: Request, error: IoError) -> Completion {
 pub fn whole(request: &Request, errno: i32) -> IoError {
     let first = request.pieces.first();
     IoError {
+        operation: Operation::Read,
         offset: first.map_or(0, |piece| piece.device_offset),
         length: first.map_or(0, |piece| to_u64(piece.length)),
         errno,
