@@ -1,0 +1,114 @@
+//! The cpio archive by which files reach the guest: Linux unpacks every archive that its loader gives it, one after
+//! another, so ours needs only what differs from boot to boot (kernel, `driver-api/early-userspace/buffer-format`).
+
+use std::io::{self, Write};
+
+/// A regular file, with no one else's right to write it.
+const REGULAR: u32 = 0o100_755;
+/// A folder, likewise.
+const FOLDER: u32 = 0o040_755;
+
+/// Writes an archive in the "newc" format.
+#[derive(Debug)]
+pub(crate) struct Archive<W> {
+    to: W,
+    entries: u32,
+}
+
+impl<W: Write> Archive<W> {
+    /// Starts an archive. It may follow another one in the same file at a multiple of four bytes.
+    pub(crate) const fn new(to: W) -> Self {
+        Self { to, entries: 0 }
+    }
+
+    /// Adds a folder; its parent must be there already.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub(crate) fn folder(&mut self, name: &str) -> io::Result<()> {
+        self.entry(name, FOLDER, &[])
+    }
+
+    /// Adds a file that can be run.
+    ///
+    /// # Errors
+    /// Where it cannot be written, or is of 4 GiB and more.
+    pub(crate) fn file(&mut self, name: &str, contents: &[u8]) -> io::Result<()> {
+        self.entry(name, REGULAR, contents)
+    }
+
+    /// Ends the archive.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub(crate) fn finish(mut self) -> io::Result<W> {
+        self.entry("TRAILER!!!", 0, &[])?;
+        self.to.flush()?;
+        Ok(self.to)
+    }
+
+    fn entry(&mut self, name: &str, mode: u32, contents: &[u8]) -> io::Result<()> {
+        let too_large =
+            |_| io::Error::new(io::ErrorKind::FileTooLarge, format!("{name} does not fit a cpio archive"));
+        let size = u32::try_from(contents.len()).map_err(too_large)?;
+        // With the zero that ends it.
+        let name_size = u32::try_from(name.len() + 1).map_err(too_large)?;
+        self.entries += 1;
+        // Inode, mode, owner, group, links, time, size, device (major, minor), of (major, minor), name's size, checksum.
+        let fields = [self.entries, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0];
+        write!(self.to, "070701")?;
+        for field in fields {
+            write!(self.to, "{field:08x}")?;
+        }
+        write!(self.to, "{name}\0")?;
+        // The header has 110 bytes.
+        self.pad(110 + name.len() + 1)?;
+        self.to.write_all(contents)?;
+        self.pad(contents.len())
+    }
+
+    /// Fills up to a multiple of four.
+    fn pad(&mut self, written: usize) -> io::Result<()> {
+        let zeros: &[u8] = match written % 4 {
+            1 => &[0; 3],
+            2 => &[0; 2],
+            3 => &[0; 1],
+            _ => &[],
+        };
+        self.to.write_all(zeros)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Archive;
+
+    #[test]
+    fn archive_read_by_another_program_gives_the_files_back() -> anyhow::Result<()> {
+        if !oracle::machine::has_tool("bsdtar") && !oracle::machine::has_tool("cpio") {
+            println!("skipped: neither bsdtar nor cpio is installed");
+            return Ok(());
+        }
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("archive");
+        let mut archive = Archive::new(std::fs::File::create(&path)?);
+        archive.folder("some")?;
+        let contents = ["", "a", "ab", "abc", "abcd", "abcde"];
+        for text in contents {
+            archive.file(&format!("some/{text}.txt"), text.as_bytes())?;
+        }
+        archive.finish()?;
+        let into = folder.path().join("into");
+        std::fs::create_dir(&into)?;
+        let unpack = if oracle::machine::has_tool("bsdtar") {
+            format!("bsdtar -xf {}", path.display())
+        } else {
+            format!("cpio -i -d --quiet <{}", path.display())
+        };
+        oracle::command::finish(std::process::Command::new("sh").args(["-c", &unpack]).current_dir(&into))?;
+        for text in contents {
+            assert_eq!(std::fs::read_to_string(into.join(format!("some/{text}.txt")))?, text);
+        }
+        Ok(())
+    }
+}
