@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::{Access, PAGE};
+use crate::Access;
 
 /// Most regions of others that a process can map at a time; a handler cannot allocate.
 const MOST: usize = 1 << 16;
@@ -23,6 +23,8 @@ pub(crate) struct Watched {
     pub(crate) start: usize,
     pub(crate) length: usize,
     pub(crate) access: Access,
+    /// What the kernel maps and takes away at a time: the page size, of huge pages theirs.
+    pub(crate) page: usize,
 }
 
 /// A place in the table of watched ranges.
@@ -34,6 +36,7 @@ struct Place {
     start: AtomicUsize,
     /// Zero where the place is free.
     length: AtomicUsize,
+    page: AtomicUsize,
     writable: AtomicBool,
     damaged: AtomicBool,
 }
@@ -61,6 +64,7 @@ impl Guard {
         place.change(|place| {
             place.start.store(range.start, Ordering::Relaxed);
             place.length.store(range.length, Ordering::Relaxed);
+            place.page.store(range.page, Ordering::Relaxed);
             place.writable.store(range.access == Access::ReadWrite, Ordering::Relaxed);
             place.damaged.store(false, Ordering::Relaxed);
         });
@@ -86,15 +90,16 @@ impl Place {
         self.version.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether `address` lies within the range, and if so whether that is writable.
-    fn covers(&self, address: usize) -> Option<bool> {
+    /// Whether `address` lies within the range, and if so whether that is writable and how large its pages are.
+    fn covers(&self, address: usize) -> Option<(bool, usize)> {
         let version = self.version.load(Ordering::Acquire);
         let start = self.start.load(Ordering::Relaxed);
         let length = self.length.load(Ordering::Relaxed);
         let writable = self.writable.load(Ordering::Relaxed);
+        let size = self.page.load(Ordering::Relaxed);
         std::sync::atomic::fence(Ordering::Acquire);
         let whole = version.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == version;
-        (whole && address.wrapping_sub(start) < length).then_some(writable)
+        (whole && address.wrapping_sub(start) < length).then_some((writable, size))
     }
 }
 
@@ -116,6 +121,7 @@ fn free_place() -> Option<&'static Place> {
         version: AtomicU64::new(0),
         start: AtomicUsize::new(0),
         length: AtomicUsize::new(0),
+        page: AtomicUsize::new(0),
         writable: AtomicBool::new(false),
         damaged: AtomicBool::new(false),
     });
@@ -150,9 +156,9 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: *mut li
     // SAFETY: The kernel hands a valid siginfo to a handler that was set with SA_SIGINFO.
     let address = unsafe { (*info).si_addr() }.addr();
     for place in places() {
-        let Some(writable) = place.covers(address) else { continue };
+        let Some((writable, size)) = place.covers(address) else { continue };
         place.damaged.store(true, Ordering::Relaxed);
-        let page = address & !(PAGE - 1);
+        let page = address & !(size - 1);
         let access = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
         // SAFETY: The page belongs to a mapping that a region holds, whose contents are gone; errno is kept, since
@@ -160,7 +166,7 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: *mut li
         unsafe {
             let errno = *libc::__errno_location();
             let at = std::ptr::without_provenance_mut(page);
-            let mapped = libc::mmap(at, PAGE, access, flags, -1, 0);
+            let mapped = libc::mmap(at, size, access, flags, -1, 0);
             *libc::__errno_location() = errno;
             if mapped != libc::MAP_FAILED {
                 return;

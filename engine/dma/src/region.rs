@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, fstatfs, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use crate::fault::{Guard, Watched};
@@ -87,14 +87,14 @@ impl Region {
     }
 
     /// Maps `length` bytes from byte `offset` on of a file that somebody else handed over. Both must be multiples of
-    /// the page size and lie within the file.
+    /// the page size (of a file in huge pages: of theirs) and lie within the file.
     ///
     /// # Errors
     /// `EINVAL` where they are not or do not; whatever else the kernel refuses.
     pub fn map(file: OwnedFd, offset: u64, length: usize, access: Access) -> io::Result<Arc<Self>> {
         let invalid = || io::Error::from_raw_os_error(rustix::io::Errno::INVAL.raw_os_error());
-        let page = to_u64(PAGE);
-        if length == 0 || !length.is_multiple_of(PAGE) || !offset.is_multiple_of(page) {
+        let page = page_size(&file)?;
+        if length == 0 || !length.is_multiple_of(page) || !offset.is_multiple_of(to_u64(page)) {
             return Err(invalid());
         }
         let end = offset.checked_add(to_u64(length)).ok_or_else(invalid)?;
@@ -111,7 +111,7 @@ impl Region {
         // SAFETY: As for a private mapping.
         let base = unsafe { mmap(std::ptr::null_mut(), length, wanted, MapFlags::SHARED, &file, offset) }?;
         let mut region = Self::over(base, length, access, Some((file, offset)))?;
-        region.guard = Some(Guard::watch(Watched { start: region.base.addr().get(), length, access })?);
+        region.guard = Some(Guard::watch(Watched { start: region.base.addr().get(), length, access, page })?);
         Ok(Arc::new(region))
     }
 
@@ -278,6 +278,18 @@ impl fmt::Debug for Region {
             .field("file", &self.file)
             .finish_non_exhaustive()
     }
+}
+
+/// What a file is mapped in.
+fn page_size(file: &OwnedFd) -> io::Result<usize> {
+    // `HUGETLBFS_MAGIC` of <linux/magic.h>; its block size is that of its pages.
+    const HUGETLBFS: u64 = 0x9584_58f6;
+    let system = fstatfs(file)?;
+    if u64::try_from(system.f_type).is_ok_and(|kind| kind == HUGETLBFS) {
+        let size = u64::try_from(system.f_bsize).map_or(PAGE, to_usize);
+        return Ok(if size.is_power_of_two() { size.max(PAGE) } else { PAGE });
+    }
+    Ok(PAGE)
 }
 
 fn whole_pages(length: usize) -> io::Result<usize> {

@@ -34,6 +34,37 @@ fn file_made_shorter_under_a_mapping_reads_as_zeros_and_marks_the_region() {
 }
 
 #[test]
+fn huge_pages_taken_away_read_as_zeros() {
+    const HUGE: usize = 2 << 20;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+    let Ok(file) = memfd_create(c"others", flags).map(File::from) else {
+        println!("skipped: the kernel has no huge pages of 2 MiB");
+        return;
+    };
+    file.set_len((2 * HUGE).try_into().unwrap()).unwrap();
+    let map =
+        |offset, length| Region::map(file.try_clone().unwrap().into(), offset, length, Access::ReadWrite);
+    assert_eq!(map(4096, HUGE).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    assert_eq!(map(0, PAGE).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    let region = match map(0, 2 * HUGE) {
+        Ok(region) => region,
+        Err(error) => {
+            println!("skipped: no two huge pages of 2 MiB are free: {error}");
+            return;
+        }
+    };
+    region.fill(0, 2 * HUGE, 0x5a).unwrap();
+    ftruncate(&file, HUGE.try_into().unwrap()).unwrap();
+    let mut bytes = [1; PAGE];
+    region.read(HUGE + 3 * PAGE, &mut bytes).unwrap();
+    assert!(bytes.iter().all(|&byte| byte == 0), "what is gone reads as zeros");
+    assert!(region.is_damaged());
+    region.write(2 * HUGE - 8, &[7; 8]).unwrap();
+    region.read(HUGE - PAGE, &mut bytes).unwrap();
+    assert!(bytes.iter().all(|&byte| byte == 0x5a), "what is still there arrives");
+}
+
+#[test]
 fn region_for_reading_only_lost_reads_as_zeros() {
     let file = file_of(1);
     let region = Region::map(file.try_clone().unwrap().into(), 0, PAGE, Access::Read).unwrap();
