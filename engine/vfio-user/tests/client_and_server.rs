@@ -1,14 +1,15 @@
 //! The client against the server, in one process.
 
-mod peers;
+#[path = "peers/device.rs"]
+mod device;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use device::serve;
 use engine_dma::{PAGE, Pool};
 use engine_transport::{Transport, TransportError, TransportMemory};
 use engine_vfio_user::VfioUserTransport;
-use peers::serve;
 
 #[test]
 fn registers_written_through_the_socket_read_back() {
