@@ -1,0 +1,204 @@
+//! Saying where a command's data goes: PRPs and SGLs (NVMe Base Specification 2.1, sections 4.3.1 and 4.3.2).
+
+use engine_dma::{to_u64, to_usize};
+
+use crate::memory::Shared;
+
+/// Bits of command dword 0 that say that the data pointer is an SGL (figure 92: PSDT = 01b).
+const SGL: u64 = 0b01 << 14;
+/// The type of an SGL descriptor, in its last byte: the last segment of a list.
+const LAST_SEGMENT: u64 = 0x30 << 56;
+
+/// A run of bytes that the controller reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Bus address of the first byte, a multiple of four.
+    pub iova: u64,
+    /// Bytes.
+    pub length: u32,
+}
+
+/// Why memory cannot be given to the controller as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// A bus address is no multiple of four, or without SGLs a run within does not start and end at a page.
+    #[error("the memory is not aligned as the controller needs it")]
+    Unaligned,
+    /// More than the controller takes at once.
+    #[error("the memory is longer than one command moves, or lies in too many runs")]
+    TooLong,
+}
+
+/// What goes into a command: a bit of dword 0 and the data pointer, dwords 6 to 9.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pointer {
+    pub(crate) flags: u64,
+    pub(crate) words: [u64; 2],
+}
+
+impl Pointer {
+    /// No data.
+    pub(crate) const NONE: Self = Self { flags: 0, words: [0, 0] };
+}
+
+/// What a queue pair's commands may move, and how it is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// The controller's memory page, as a power of two.
+    pub(crate) page_shift: u32,
+    /// Most bytes of one command.
+    pub(crate) max_transfer: u32,
+    /// Whether it takes SGLs.
+    pub(crate) sgl: bool,
+}
+
+/// Bytes of list memory that each command of a queue has: as many as the longest transfer needs, at most a page.
+pub(crate) fn list_bytes(limits: &Limits) -> usize {
+    let pages = (to_usize(limits.max_transfer.into()) >> limits.page_shift) + 1;
+    (pages * 8).next_power_of_two().clamp(64, 1 << limits.page_shift)
+}
+
+/// The lists of a queue's commands: one place for each, written when a command needs it.
+#[derive(Debug)]
+pub(crate) struct Lists {
+    /// First byte in the queue's memory.
+    start: usize,
+    each: usize,
+    limits: Limits,
+    /// Where the pages that a place lists start, and how many are listed. Commands often come again to the same
+    /// memory, and then find their list as it should be.
+    listed: Box<[(u64, usize)]>,
+}
+
+impl Lists {
+    pub(crate) fn new(start: usize, places: usize, limits: Limits) -> Self {
+        Self { start, each: list_bytes(&limits), limits, listed: vec![(0, 0); places].into_boxed_slice() }
+    }
+
+    /// Says where `run` is, for the command in `slot`.
+    #[inline]
+    pub(crate) fn describe(&mut self, memory: &Shared, slot: usize, run: Run) -> Result<Pointer, Unfit> {
+        let page = 1_u64 << self.limits.page_shift;
+        let length = u64::from(run.length);
+        if run.iova & 3 != 0 {
+            return Err(Unfit::Unaligned);
+        }
+        if run.length > self.limits.max_transfer || run.iova > u64::MAX - length {
+            return Err(Unfit::TooLong);
+        }
+        let end = (run.iova & (page - 1)) + length;
+        if end <= page {
+            return Ok(Pointer { flags: 0, words: [run.iova, 0] });
+        }
+        let second = (run.iova & !(page - 1)) + page;
+        if end <= 2 * page {
+            return Ok(Pointer { flags: 0, words: [run.iova, second] });
+        }
+        if self.limits.sgl {
+            // A data block descriptor: address, length, type 0.
+            return Ok(Pointer { flags: SGL, words: [run.iova, length] });
+        }
+        let pages = to_usize((end - 1) >> self.limits.page_shift);
+        let list = self.list(memory, slot, second, pages).ok_or(Unfit::TooLong)?;
+        Ok(Pointer { flags: 0, words: [run.iova, list] })
+    }
+
+    /// Says where `runs` are, one after the other, for the command in `slot`.
+    pub(crate) fn describe_all(
+        &mut self,
+        memory: &Shared,
+        slot: usize,
+        runs: &[Run],
+    ) -> Result<Pointer, Unfit> {
+        match runs {
+            [] => return Ok(Pointer::NONE),
+            [run] => return self.describe(memory, slot, *run),
+            _ => {}
+        }
+        let mut total = 0_u64;
+        for run in runs {
+            if run.iova & 3 != 0 || run.length & 3 != 0 {
+                return Err(Unfit::Unaligned);
+            }
+            total += u64::from(run.length);
+            if total > self.limits.max_transfer.into() || run.iova.checked_add(run.length.into()).is_none() {
+                return Err(Unfit::TooLong);
+            }
+        }
+        if self.limits.sgl { self.segment(memory, slot, runs) } else { self.pages(memory, slot, runs) }
+    }
+
+    /// An SGL segment of one descriptor for each run.
+    fn segment(&mut self, memory: &Shared, slot: usize, runs: &[Run]) -> Result<Pointer, Unfit> {
+        let words = runs.iter().flat_map(|run| [run.iova, u64::from(run.length)]);
+        let list = self.write(memory, slot, runs.len() * 2, words).ok_or(Unfit::TooLong)?;
+        Ok(Pointer { flags: SGL, words: [list, to_u64(runs.len() * 16) | LAST_SEGMENT] })
+    }
+
+    /// PRPs: all runs but the first start at a page, all but the last end at one.
+    fn pages(&mut self, memory: &Shared, slot: usize, runs: &[Run]) -> Result<Pointer, Unfit> {
+        let shift = self.limits.page_shift;
+        let inside = (1_u64 << shift) - 1;
+        let last = runs.len() - 1;
+        for (place, run) in runs.iter().enumerate() {
+            let starts = place == 0 || run.iova & inside == 0;
+            let ends = place == last || (run.iova + u64::from(run.length)) & inside == 0;
+            if !starts || !ends || run.length == 0 {
+                return Err(Unfit::Unaligned);
+            }
+        }
+        let pages = || {
+            runs.iter().flat_map(|run| {
+                let first = run.iova >> shift;
+                let last = (run.iova + u64::from(run.length) - 1) >> shift;
+                (first..=last).map(|page| page << shift)
+            })
+        };
+        let count = pages().count() - 1;
+        let first = runs.first().map_or(0, |run| run.iova);
+        if count == 1 {
+            return Ok(Pointer { flags: 0, words: [first, pages().nth(1).unwrap_or(0)] });
+        }
+        let list = self.write(memory, slot, count, pages().skip(1)).ok_or(Unfit::TooLong)?;
+        Ok(Pointer { flags: 0, words: [first, list] })
+    }
+
+    /// A list of `count` pages from `first` on; its bus address.
+    #[inline]
+    fn list(&mut self, memory: &Shared, slot: usize, first: u64, count: usize) -> Option<u64> {
+        let offset = self.start + slot * self.each;
+        let listed = self.listed.get_mut(slot)?;
+        if listed.0 != first || listed.1 < count {
+            if count * 8 > self.each {
+                return None;
+            }
+            let page = 1_u64 << self.limits.page_shift;
+            let mut entry = first;
+            for word in memory.region().u64s_at(memory.place(offset), count)? {
+                // The doorbell that follows is what lets the controller look.
+                word.store(entry.to_le(), std::sync::atomic::Ordering::Relaxed);
+                entry = entry.wrapping_add(page);
+            }
+            *listed = (first, count);
+        }
+        Some(memory.iova(offset))
+    }
+
+    fn write(
+        &mut self,
+        memory: &Shared,
+        slot: usize,
+        count: usize,
+        words: impl Iterator<Item = u64>,
+    ) -> Option<u64> {
+        if count * 8 > self.each {
+            return None;
+        }
+        let offset = self.start + slot * self.each;
+        *self.listed.get_mut(slot)? = (0, 0);
+        for (word, value) in memory.region().u64s_at(memory.place(offset), count)?.iter().zip(words) {
+            word.store(value.to_le(), std::sync::atomic::Ordering::Relaxed);
+        }
+        Some(memory.iova(offset))
+    }
+}

@@ -1,0 +1,19 @@
+//! Errnos, as Linux numbers them.
+
+pub(crate) const EIO: i32 = 5;
+pub(crate) const ENXIO: i32 = 6;
+pub(crate) const EAGAIN: i32 = 11;
+pub(crate) const ENOMEM: i32 = 12;
+pub(crate) const EACCES: i32 = 13;
+pub(crate) const EFAULT: i32 = 14;
+pub(crate) const EBUSY: i32 = 16;
+pub(crate) const ENODEV: i32 = 19;
+pub(crate) const EINVAL: i32 = 22;
+pub(crate) const ENOSPC: i32 = 28;
+pub(crate) const EROFS: i32 = 30;
+pub(crate) const EBADE: i32 = 52;
+pub(crate) const ENODATA: i32 = 61;
+pub(crate) const EILSEQ: i32 = 84;
+pub(crate) const EOPNOTSUPP: i32 = 95;
+pub(crate) const ETIMEDOUT: i32 = 110;
+pub(crate) const ECANCELED: i32 = 125;

@@ -1,0 +1,193 @@
+//! What a controller and its namespaces say of themselves (NVMe Base Specification 2.1, section 5.1.13; NVM Command
+//! Set Specification 1.1, section 4.1.5).
+
+use std::time::Duration;
+
+use crate::DriverError;
+
+/// Bytes of every identify structure.
+pub(crate) const LENGTH: usize = 4096;
+
+/// What a controller is, and which of the optional things it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControllerFacts {
+    /// Model number, without the padding.
+    pub model: String,
+    /// Serial number, without the padding.
+    pub serial: String,
+    /// Firmware revision, without the padding.
+    pub firmware: String,
+    /// Most pages of the controller's smallest size in one command, as a power of two; none where there is no bound
+    /// (MDTS).
+    pub max_transfer_pages: Option<u32>,
+    /// Optional admin commands (OACS).
+    pub admin_commands: u16,
+    /// Optional I/O commands (ONCS).
+    pub io_commands: u16,
+    /// Whether a volatile write cache may hold what was written (VWC).
+    pub write_cache: bool,
+    /// Whether it takes SGLs for I/O commands, aligned to 4 bytes at least (SGLS).
+    pub sgl: bool,
+    /// Abort commands that it takes at a time (ACL), at least one.
+    pub aborts: u16,
+    /// Asynchronous event requests that it takes at a time (AERL), at least one.
+    pub events: u16,
+    /// How long to wait before trying again what failed with CRD 1, 2 or 3 (CRDT1 to CRDT3).
+    pub retry_delays: [Duration; 3],
+    /// How long a shutdown may take (RTD3E); none where it does not say.
+    pub shutdown: Option<Duration>,
+    /// Highest namespace identifier (NN).
+    pub namespaces: u32,
+}
+
+/// A namespace that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamespaceFacts {
+    /// Its identifier.
+    pub id: u32,
+    /// How many blocks it has.
+    pub blocks: u64,
+    /// Bytes of a block, as a power of two.
+    pub block_shift: u32,
+}
+
+impl NamespaceFacts {
+    /// Its size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        // Checked when it was made.
+        self.blocks << self.block_shift
+    }
+}
+
+/// Little-endian numbers in a structure.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
+        self.0.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
+    }
+
+    fn u8(&self, at: usize) -> u8 {
+        let [byte] = self.bytes(at);
+        byte
+    }
+
+    fn u16(&self, at: usize) -> u16 {
+        u16::from_le_bytes(self.bytes(at))
+    }
+
+    fn u32(&self, at: usize) -> u32 {
+        u32::from_le_bytes(self.bytes(at))
+    }
+
+    fn u64(&self, at: usize) -> u64 {
+        u64::from_le_bytes(self.bytes(at))
+    }
+
+    /// Text, padded with spaces; what no terminal should see is replaced.
+    fn text(&self, at: usize, length: usize) -> String {
+        let bytes = self.0.get(at..at + length).unwrap_or_default();
+        let printable = |&byte: &u8| match byte {
+            b' '..=b'~' => char::from(byte),
+            0 => ' ',
+            _ => '?',
+        };
+        bytes.iter().map(printable).collect::<String>().trim().to_owned()
+    }
+}
+
+impl ControllerFacts {
+    /// From an Identify Controller structure (CNS 01h).
+    ///
+    /// # Errors
+    /// Where its queue entries are not those that every NVM controller has.
+    pub(crate) fn parse(bytes: &[u8; LENGTH], device: &str) -> Result<Self, DriverError> {
+        let fields = Fields(bytes);
+        // SQES and CQES: the smallest size in the low half, the largest in the high half, as powers of two.
+        for (name, at, needed) in [("SQES", 512, 6), ("CQES", 513, 4)] {
+            let sizes = fields.u8(at);
+            if sizes & 15 > needed || sizes >> 4 < needed {
+                return Err(DriverError::Lies {
+                    device: device.to_owned(),
+                    reason: format!(
+                        "{name} is {sizes:#04x}, which leaves out the entries of 2^{needed} bytes that every \
+                         controller must take"
+                    ),
+                });
+            }
+        }
+        let mdts = u32::from(fields.u8(77));
+        let delay = |at| Duration::from_millis(100) * fields.u16(at).into();
+        let shutdown = fields.u32(88);
+        let sgls = fields.u32(536);
+        Ok(Self {
+            serial: fields.text(4, 20),
+            model: fields.text(24, 40),
+            firmware: fields.text(64, 8),
+            max_transfer_pages: (mdts != 0).then_some(mdts),
+            admin_commands: fields.u16(256),
+            io_commands: fields.u16(520),
+            write_cache: fields.u8(525) & 1 != 0,
+            sgl: matches!(sgls & 3, 1 | 2),
+            aborts: u16::from(fields.u8(258)) + 1,
+            events: u16::from(fields.u8(259)) + 1,
+            retry_delays: [delay(128), delay(130), delay(132)],
+            shutdown: (shutdown != 0).then(|| Duration::from_micros(shutdown.into())),
+            namespaces: fields.u32(516),
+        })
+    }
+
+    /// Whether it has shadow doorbells (OACS bit 8).
+    #[must_use]
+    pub fn has_shadow_doorbells(&self) -> bool {
+        self.admin_commands & (1 << 8) != 0
+    }
+}
+
+impl NamespaceFacts {
+    /// From an Identify Namespace structure of the NVM command set (CNS 00h).
+    ///
+    /// # Errors
+    /// Where there is no such namespace, or none whose blocks can be read as they are.
+    pub(crate) fn parse(bytes: &[u8; LENGTH], id: u32, device: &str) -> Result<Self, DriverError> {
+        let fields = Fields(bytes);
+        let refused =
+            |reason: String| Err(DriverError::Namespace { device: device.to_owned(), namespace: id, reason });
+        if bytes.iter().all(|&byte| byte == 0) {
+            return refused("there is no active namespace of that number".to_owned());
+        }
+        let (blocks, formats, format) = (fields.u64(0), fields.u8(25), fields.u8(26));
+        if blocks == 0 {
+            return refused("it has no blocks".to_owned());
+        }
+        // FLBAS: the low four bits and, where there are more than 16 formats, two above.
+        let high = if formats >= 16 { format >> 5 & 3 } else { 0 };
+        let index = usize::from(format & 15 | high << 4);
+        if index > usize::from(formats) || index >= 64 {
+            return refused(format!("it uses LBA format {index} and has only {}", u16::from(formats) + 1));
+        }
+        let [metadata_low, metadata_high, shift, _] = fields.bytes(128 + 4 * index);
+        let metadata = u16::from_le_bytes([metadata_low, metadata_high]);
+        if metadata != 0 {
+            return refused(format!(
+                "its blocks have {metadata} bytes of metadata each, which cannot be served; format it without"
+            ));
+        }
+        let protection = fields.u8(29) & 7;
+        if protection != 0 {
+            return refused(format!(
+                "it is formatted with protection information of type {protection}, which cannot be served; format it \
+                 without"
+            ));
+        }
+        if !(9..=16).contains(&shift) {
+            return refused(format!("its blocks have 2^{shift} bytes; 512 bytes to 64 KiB can be served"));
+        }
+        // Half of what 64 bits hold: offsets are signed in many places.
+        if blocks > (i64::MAX.unsigned_abs() >> shift) {
+            return refused(format!("{blocks} blocks of 2^{shift} bytes are more than can be addressed"));
+        }
+        Ok(Self { id, blocks, block_shift: shift.into() })
+    }
+}
