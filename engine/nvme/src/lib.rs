@@ -37,6 +37,8 @@ mod recovery;
 mod registers;
 mod ring;
 mod status;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod wire;
 mod worker;
 

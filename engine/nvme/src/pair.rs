@@ -38,7 +38,10 @@ pub struct QueuePair {
     pub(crate) held: bool,
     /// No command is taken any more.
     pub(crate) closed: bool,
+    /// The tick at which late commands were aborted.
     pub(crate) aborted: Option<u32>,
+    /// Completions of commands that were not out, up to the last reset for their sake.
+    pub(crate) forgiven: u32,
     pub(crate) start: Instant,
     pub(crate) step: Duration,
     pub(crate) tick: u32,
@@ -79,6 +82,7 @@ impl QueuePair {
             held: false,
             closed: false,
             aborted: None,
+            forgiven: 0,
             start: Instant::now(),
             step,
             tick: 0,
@@ -95,9 +99,15 @@ impl QueuePair {
         for _ in 0..4 {
             let seen = self.controller.life.look();
             let (ring, vector) = (&self.ring, self.vector);
-            if self.controller.admin_since(seen, |admin| admin.create(ring, vector))?.is_some() {
-                self.seen = seen;
-                return Ok(());
+            match self.controller.admin_since(seen, |admin| admin.create(ring, vector)) {
+                Ok(Some(())) => {
+                    self.seen = seen;
+                    return Ok(());
+                }
+                Ok(None) => {}
+                // It was reset for that, and may do better now.
+                Err(error) if error.wants_reset() && !self.controller.is_gone() => {}
+                Err(error) => return Err(error),
             }
         }
         Err(DriverError::Gone {

@@ -138,7 +138,8 @@ impl QueuePair {
             count = fault.count,
             "the controller completed a command that is not out"
         );
-        if fault.count % MOST_FAULTS == 0 {
+        if fault.count.saturating_sub(self.forgiven) >= MOST_FAULTS {
+            self.forgiven = fault.count;
             self.controller.reset(self.seen, "it completes commands that are not out");
             self.changed();
         }
