@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine_transport::Transport;
+use nvme_spec::{Event, Sqe, admin, identify};
 
 use crate::DriverError;
-use crate::data::{Limits, Run};
-use crate::identify::LENGTH;
+use crate::data::Limits;
 use crate::memory::Shared;
 use crate::patience::Patience;
 use crate::registers::Registers;
 use crate::ring::{Completed, Ring, Shape};
-use crate::status::Status;
-use crate::wire::admin;
 
 /// Commands that can be out on the admin queue.
 const SLOTS: u32 = 31;
@@ -31,36 +29,7 @@ const CHECK: Duration = Duration::from_millis(20);
 const MOST_FAULTS: u32 = 8;
 
 /// The longest answer of a command: what is read of a log page or an identify structure at a time.
-pub(crate) const ANSWER: usize = LENGTH;
-
-/// An admin command without its identifier.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AdminCommand {
-    pub(crate) opcode: u8,
-    /// What it is called in errors.
-    pub(crate) name: &'static str,
-    pub(crate) nsid: u32,
-    /// Command dwords 10 to 15.
-    pub(crate) dwords: [u32; 6],
-}
-
-/// Where an admin command's data is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum AdminData {
-    None,
-    /// The queue's own page, which is cleared first and read afterwards.
-    Answer,
-    /// Somewhere else.
-    At(u64),
-    /// Two pages.
-    Pages(u64, u64),
-}
-
-/// An event that the controller told: dword 0 of the completion (section 5.1.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Event {
-    pub(crate) dw0: u32,
-}
+pub(crate) const ANSWER: usize = identify::SIZE;
 
 /// The admin queue of a controller.
 #[derive(Debug)]
@@ -75,35 +44,11 @@ pub(crate) struct AdminQueue {
     events: Vec<Event>,
 }
 
-impl AdminCommand {
-    pub(crate) fn new(opcode: u8, name: &'static str) -> Self {
-        Self { opcode, name, nsid: 0, dwords: [0; 6] }
-    }
-
-    pub(crate) fn on(self, nsid: u32) -> Self {
-        Self { nsid, ..self }
-    }
-
-    /// With these first dwords from 10 on.
-    pub(crate) fn with<const N: usize>(mut self, dwords: [u32; N]) -> Self {
-        for (target, source) in self.dwords.iter_mut().zip(dwords) {
-            *target = source;
-        }
-        self
-    }
-
-    fn words(&self) -> [u64; 8] {
-        let [ten, eleven, twelve, thirteen, fourteen, fifteen] = self.dwords.map(u64::from);
-        let first = u64::from(self.opcode) | u64::from(self.nsid) << 32;
-        [first, 0, 0, 0, 0, ten | eleven << 32, twelve | thirteen << 32, fourteen | fifteen << 32]
-    }
-}
-
 impl AdminQueue {
     /// Memory for the admin queue of a controller with these limits.
     pub(crate) fn new(
         registers: Registers,
-        stride: u32,
+        stride: u8,
         page_shift: u32,
         entries: u32,
         limit: Duration,
@@ -139,18 +84,17 @@ impl AdminQueue {
         self.answer.give_up();
     }
 
-    /// Carries out a command and waits for it; dword 0 of what it answered.
+    /// Carries out a command and waits for it; dword 0 of what it answered. `name` is what errors call it.
     ///
     /// # Errors
     /// Where it fails, is not answered in time, or the controller fails or goes meanwhile. After an error that
     /// [wants a reset](DriverError::wants_reset) the queue is of no use before one.
-    pub(crate) fn call(&mut self, command: AdminCommand, data: AdminData) -> Result<u32, DriverError> {
-        let limit = self.limit;
-        let completed = self.run(command, data, limit)?;
+    pub(crate) fn call(&mut self, name: &'static str, command: Sqe) -> Result<u32, DriverError> {
+        let completed = self.run(command, self.limit)?;
         if !completed.status.is_success() {
             return Err(DriverError::Command {
                 device: self.device(),
-                command: command.name,
+                command: name,
                 status: completed.status,
             });
         }
@@ -158,37 +102,23 @@ impl AdminQueue {
     }
 
     /// As [`call`](Self::call), and what it answered in memory.
-    pub(crate) fn ask(&mut self, command: AdminCommand) -> Result<[u8; ANSWER], DriverError> {
-        self.call(command, AdminData::Answer)?;
+    pub(crate) fn ask(&mut self, name: &'static str, command: Sqe) -> Result<[u8; ANSWER], DriverError> {
+        self.answer.clear(0, ANSWER);
+        // It is as long as a page at most, and starts at one.
+        self.call(name, command.with_prps(self.answer.iova(0), 0))?;
         let mut answer = [0; ANSWER];
         self.answer.read(0, &mut answer);
         Ok(answer)
     }
 
-    fn run(
-        &mut self,
-        command: AdminCommand,
-        data: AdminData,
-        limit: Duration,
-    ) -> Result<Completed, DriverError> {
+    fn run(&mut self, command: Sqe, limit: Duration) -> Result<Completed, DriverError> {
         let late = |device| DriverError::Late { device, action: "answer an admin command", limit };
         if self.stuck {
             return Err(late(self.device()));
         }
-        let page = 1_u32 << self.ring.shape().limits.page_shift;
-        let run = |iova| Run { iova, length: page };
-        let runs = match data {
-            AdminData::None => vec![],
-            AdminData::Answer => {
-                self.answer.clear(0, ANSWER);
-                vec![run(self.answer.iova(0))]
-            }
-            AdminData::At(iova) => vec![run(iova)],
-            AdminData::Pages(first, second) => vec![run(first), run(second)],
-        };
         self.next = (self.next + 1) & !EVENT;
         let token = self.next;
-        let pushed = self.ring.push_scattered(token, command.words(), &runs);
+        let pushed = self.ring.push_entry(token, command.to_words());
         // Places are only ever taken by one command and a few events.
         pushed
             .map_err(|refused| DriverError::Memory { device: self.device(), reason: refused.to_string() })?;
@@ -220,7 +150,7 @@ impl AdminQueue {
             if completed.token & EVENT == 0 {
                 each(completed);
             } else if completed.status.is_success() {
-                events.push(Event { dw0: completed.dw0 });
+                events.push(Event::from_dword(completed.dw0));
             }
         });
         self.ring.acknowledge(true)?;
@@ -240,9 +170,9 @@ impl AdminQueue {
 
     /// Lets the controller tell events, as many at a time as it takes.
     pub(crate) fn listen(&mut self, most: u16) -> Result<(), DriverError> {
-        let command = AdminCommand::new(admin::ASYNC_EVENT, "an asynchronous event request");
+        let words = admin::asynchronous_event_request().to_words();
         for number in 0..most.min(MOST_EVENTS) {
-            let pushed = self.ring.push(EVENT | u64::from(number), command.words(), None);
+            let pushed = self.ring.push_entry(EVENT | u64::from(number), words);
             if pushed.is_err() {
                 break;
             }
@@ -278,17 +208,13 @@ impl AdminQueue {
     /// Creates the queue pair of a ring whose memory is as new; `vector` is the interrupt of its completions.
     pub(crate) fn create(&mut self, ring: &Ring, vector: Option<u16>) -> Result<(), DriverError> {
         let shape = *ring.shape();
-        let queue = u32::from(shape.queue);
-        let size = (shape.entries - 1) << 16 | queue;
-        // Physically contiguous; interrupts where there is a vector.
-        let flags = vector.map_or(1, |vector| u32::from(vector) << 16 | 0b11);
-        let command = AdminCommand::new(admin::CREATE_CQ, "creating a completion queue").with([size, flags]);
-        self.call(command, AdminData::At(ring.completion_iova()))?;
-        let command =
-            AdminCommand::new(admin::CREATE_SQ, "creating a submission queue").with([size, queue << 16 | 1]);
-        if let Err(error) = self.call(command, AdminData::At(ring.submission_iova())) {
+        let (queue, entries) = (shape.queue, shape.entries);
+        let command = admin::create_completion_queue(queue, entries, ring.completion_iova(), vector);
+        self.call("creating a completion queue", command)?;
+        let command = admin::create_submission_queue(queue, entries, ring.submission_iova(), queue, 0);
+        if let Err(error) = self.call("creating a submission queue", command) {
             if !error.wants_reset() {
-                self.delete_one(admin::DELETE_CQ, shape.queue)?;
+                self.call("deleting a completion queue", admin::delete_completion_queue(queue))?;
             }
             return Err(error);
         }
@@ -297,26 +223,15 @@ impl AdminQueue {
 
     /// Deletes a queue pair; after this the controller reaches none of its memory any more.
     pub(crate) fn delete(&mut self, queue: u16) -> Result<(), DriverError> {
-        self.delete_one(admin::DELETE_SQ, queue)?;
-        self.delete_one(admin::DELETE_CQ, queue)
-    }
-
-    fn delete_one(&mut self, opcode: u8, queue: u16) -> Result<(), DriverError> {
-        let name = if opcode == admin::DELETE_SQ {
-            "deleting a submission queue"
-        } else {
-            "deleting a completion queue"
-        };
-        self.call(AdminCommand::new(opcode, name).with([queue.into()]), AdminData::None)?;
+        self.call("deleting a submission queue", admin::delete_submission_queue(queue))?;
+        self.call("deleting a completion queue", admin::delete_completion_queue(queue))?;
         Ok(())
     }
 
     /// Asks the controller to abort a command; whether it says that it did. It completes in any case.
     pub(crate) fn abort(&mut self, queue: u16, cid: u16, limit: Duration) -> Result<bool, DriverError> {
-        let which = u32::from(cid) << 16 | u32::from(queue);
-        let command = AdminCommand::new(admin::ABORT, "an abort").with([which]);
-        let completed = self.run(command, AdminData::None, limit)?;
+        let completed = self.run(admin::abort(queue, cid), limit)?;
         // Bit 0 of dword 0 is set where it did not.
-        Ok(completed.status == Status::SUCCESS && completed.dw0 & 1 == 0)
+        Ok(completed.status.is_success() && completed.dw0 & 1 == 0)
     }
 }

@@ -148,7 +148,7 @@ impl NvmeDevice {
 /// The path in words.
 fn describe(controller: &Controller, namespace: u32) -> String {
     let facts = controller.facts();
-    let (major, minor, _) = controller.version();
+    let (major, minor) = (controller.version().major(), controller.version().minor());
     let mut path = format!(
         "user-space NVMe driver: {} (NVMe {major}.{minor}, namespace {namespace}), {} queue pair{}, {}",
         facts.model,

@@ -3,26 +3,22 @@
 use std::sync::Arc;
 
 use engine_dma::to_usize;
+use nvme_spec::dbbuf::place;
+use nvme_spec::identify::Cns;
+use nvme_spec::{Cc, FeatureId, Version, admin};
 
 use crate::DriverError;
-use crate::admin::{AdminCommand, AdminData, AdminQueue};
+use crate::admin::AdminQueue;
 use crate::data::Limits;
-use crate::doorbell::{Side, place};
 use crate::identify::ControllerFacts;
 use crate::memory::Shared;
 use crate::options::DriverOptions;
-use crate::registers::{Capabilities, ENABLE, Registers};
-use crate::wire::admin;
+use crate::registers::{Capabilities, Registers};
 
 /// Longest single command: longer ones only make others wait.
 const MOST_TRANSFER: u32 = 1 << 20;
-/// CNS of the Identify command: the controller.
-const CNS_CONTROLLER: u32 = 1;
-/// Features: number of queues, asynchronous event configuration.
-const FEATURE_QUEUES: u32 = 7;
-const FEATURE_EVENTS: u32 = 0x0b;
-/// Events worth telling of: SMART warnings, namespace and firmware notices (section 5.1.25.1.5).
-const EVENTS: u32 = 0x1f | 1 << 8 | 1 << 9;
+/// Events worth telling of (Base, section 5.1.25.1.5): SMART warnings, namespaces that change, firmware that wants in.
+const EVENTS: u32 = 0xff | 1 << 8 | 1 << 9;
 
 /// What was learnt while the controller was brought up, and stays the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +26,7 @@ pub(crate) struct Properties {
     pub(crate) capabilities: Capabilities,
     pub(crate) facts: ControllerFacts,
     pub(crate) limits: Limits,
-    pub(crate) version: (u16, u8, u8),
+    pub(crate) version: Version,
     /// I/O queue pairs that were granted.
     pub(crate) queues: u16,
     pub(crate) shadow: bool,
@@ -46,8 +42,8 @@ pub(crate) struct Shadows {
 /// Disables the controller, whatever it does; afterwards it reaches no memory any more.
 pub(crate) fn disable(registers: &Registers, capabilities: &Capabilities) -> Result<(), DriverError> {
     let configuration = registers.configuration()?;
-    if configuration & ENABLE != 0 {
-        registers.configure(configuration & !ENABLE)?;
+    if configuration.en() {
+        registers.configure(configuration.with_en(false))?;
     }
     registers.wait_ready(false, capabilities.ready)
 }
@@ -62,16 +58,17 @@ pub(crate) fn enable(
     let registers = queue.registers().clone();
     let (submission, completion) = queue.places();
     registers.set_admin_queue(queue.entries(), submission, completion)?;
-    // CC: entries of 2^4 and 2^6 bytes, round robin, page size, command set.
-    let page = (capabilities.page_shift - 12) << 7;
-    let configuration = 4 << 20 | 6 << 16 | page | capabilities.command_sets << 4;
+    let page = u8::try_from(capabilities.page_shift - 12).unwrap_or(0);
+    // Entries of 64 and of 16 bytes.
+    let configuration =
+        Cc::default().with_css(capabilities.command_sets).with_mps(page).with_iosqes(6).with_iocqes(4);
     registers.configure(configuration)?;
-    registers.configure(configuration | ENABLE)?;
+    registers.configure(configuration.with_en(true))?;
     registers.wait_ready(true, capabilities.ready)?;
 
     let version = registers.version()?;
-    let command = AdminCommand::new(admin::IDENTIFY, "identify controller").with([CNS_CONTROLLER]);
-    let facts = ControllerFacts::parse(&queue.ask(command)?, &queue.device())?;
+    let answer = queue.ask("identify controller", admin::identify(Cns::CONTROLLER, 0))?;
+    let facts = ControllerFacts::parse(&answer, &queue.device())?;
     let max_transfer = facts.max_transfer_pages.and_then(|pages| pages.checked_add(capabilities.page_shift));
     let max_transfer =
         max_transfer.and_then(|shift| 1_u32.checked_shl(shift)).unwrap_or(MOST_TRANSFER).min(MOST_TRANSFER);
@@ -80,8 +77,7 @@ pub(crate) fn enable(
     let shadow = options.shadow_doorbells && facts.has_shadow_doorbells();
     let shadow = shadow && set_shadows(queue, &capabilities, queues, shadows)?;
     // Not every controller lets itself be told which events to tell; those it tells are taken as they come.
-    let configure = AdminCommand::new(admin::SET_FEATURES, "choosing events").with([FEATURE_EVENTS, EVENTS]);
-    match queue.call(configure, AdminData::None) {
+    match queue.call("choosing events", admin::set_features(FeatureId::ASYNCHRONOUS_EVENTS, EVENTS)) {
         Ok(_) | Err(DriverError::Command { .. }) => {}
         Err(error) => return Err(error),
     }
@@ -93,9 +89,8 @@ pub(crate) fn enable(
 fn negotiate_queues(queue: &mut AdminQueue, options: &DriverOptions) -> Result<u16, DriverError> {
     // Zero-based, and 65535 is not allowed.
     let wanted = u32::from(options.queues.clamp(1, u16::MAX - 1)) - 1;
-    let command = AdminCommand::new(admin::SET_FEATURES, "asking for I/O queues")
-        .with([FEATURE_QUEUES, wanted << 16 | wanted]);
-    match queue.call(command, AdminData::None) {
+    let command = admin::set_features(FeatureId::NUMBER_OF_QUEUES, wanted << 16 | wanted);
+    match queue.call("asking for I/O queues", command) {
         Ok(answer) => {
             let [a, b, c, d] = answer.to_le_bytes();
             let granted = u16::from_le_bytes([a, b]).min(u16::from_le_bytes([c, d]));
@@ -117,7 +112,7 @@ fn set_shadows(
     shadows: &mut Option<Shadows>,
 ) -> Result<bool, DriverError> {
     let page = 1_usize << capabilities.page_shift;
-    let last = to_usize(u64::from(place(queues, Side::Completion)) << capabilities.stride) * 4;
+    let last = to_usize(place(queues, true, capabilities.stride));
     if last + 4 > page {
         // They do not all fit, and half of them would be worse than none.
         return Ok(false);
@@ -131,9 +126,8 @@ fn set_shadows(
     let Some(Shadows { values, events }) = shadows else { return Ok(false) };
     values.clear(0, page);
     events.clear(0, page);
-    let command = AdminCommand::new(admin::DOORBELL_BUFFERS, "setting shadow doorbells");
-    let data = AdminData::Pages(values.iova(0), events.iova(0));
-    match queue.call(command, data) {
+    let command = admin::doorbell_buffer_config(values.iova(0), events.iova(0));
+    match queue.call("setting shadow doorbells", command) {
         Ok(_) => Ok(true),
         Err(DriverError::Command { device, status, .. }) => {
             tracing::warn!(device, %status, "no shadow doorbells, though the controller offers them");

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use engine_dma::{Region, to_usize};
 use engine_transport::{Assist, Interrupt, Transport};
+use nvme_spec::Version;
+use nvme_spec::dbbuf::place;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::admin::AdminQueue;
 use crate::bring_up::{Properties, Shadows, disable, enable};
-use crate::doorbell::{Shadow, Side, place};
+use crate::doorbell::Shadow;
 use crate::life::{Life, Look, State};
 use crate::options::DriverOptions;
 use crate::registers::Registers;
@@ -121,9 +123,9 @@ impl Controller {
         &self.properties.facts
     }
 
-    /// The version of the specification that it implements: major, minor, tertiary.
+    /// The version of the specification that it implements.
     #[must_use]
-    pub fn version(&self) -> (u16, u8, u8) {
+    pub fn version(&self) -> Version {
         self.properties.version
     }
 
@@ -205,8 +207,8 @@ impl Controller {
     pub(crate) fn shadows(&self, queue: u16) -> Option<[Shadow; 2]> {
         let inner = self.inner.lock();
         let shadows = inner.shadows.as_ref().filter(|_| self.properties.shadow)?;
-        let of = |side| {
-            let offset = to_usize(u64::from(place(queue, side)) << self.properties.capabilities.stride) * 4;
+        let of = |completion| {
+            let offset = to_usize(place(queue, completion, self.properties.capabilities.stride));
             Shadow {
                 value: shadows.values.place(offset),
                 values: Arc::clone(shadows.values.region()),
@@ -214,7 +216,7 @@ impl Controller {
                 events: Arc::clone(shadows.events.region()),
             }
         };
-        Some([of(Side::Submission), of(Side::Completion)])
+        Some([of(false), of(true)])
     }
 
     /// The interrupt of a queue pair, and its vector; none where completions are polled for.

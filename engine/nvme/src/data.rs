@@ -1,13 +1,15 @@
 //! Saying where a command's data goes: PRPs and SGLs (NVMe Base Specification 2.1, sections 4.3.1 and 4.3.2).
 
-use engine_dma::{to_u64, to_usize};
+use std::sync::atomic::Ordering;
+
+use engine_dma::to_usize;
+use nvme_spec::{FLAG_SGL, SglDescriptor};
 
 use crate::memory::Shared;
 
-/// Bits of command dword 0 that say that the data pointer is an SGL (figure 92: PSDT = 01b).
-const SGL: u64 = 0b01 << 14;
-/// The type of an SGL descriptor, in its last byte: the last segment of a list.
-const LAST_SEGMENT: u64 = 0x30 << 56;
+/// The flag, in the first word of an entry, that says that the data pointer is an SGL.
+const SGL: u64 = 1 << 14;
+const _: () = assert!(FLAG_SGL == 1 << 6, "the flags are the second byte of the word");
 
 /// A run of bytes that the controller reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +97,8 @@ impl Lists {
             return Ok(Pointer { flags: 0, words: [run.iova, second] });
         }
         if self.limits.sgl {
-            // A data block descriptor: address, length, type 0.
-            return Ok(Pointer { flags: SGL, words: [run.iova, length] });
+            let descriptor = SglDescriptor::data_block(run.iova, run.length);
+            return Ok(Pointer { flags: SGL, words: descriptor.to_words() });
         }
         let pages = to_usize((end - 1) >> self.limits.page_shift);
         let list = self.list(memory, slot, second, pages).ok_or(Unfit::TooLong)?;
@@ -130,9 +132,10 @@ impl Lists {
 
     /// An SGL segment of one descriptor for each run.
     fn segment(&mut self, memory: &Shared, slot: usize, runs: &[Run]) -> Result<Pointer, Unfit> {
-        let words = runs.iter().flat_map(|run| [run.iova, u64::from(run.length)]);
+        let words = runs.iter().flat_map(|run| SglDescriptor::data_block(run.iova, run.length).to_words());
         let list = self.write(memory, slot, runs.len() * 2, words).ok_or(Unfit::TooLong)?;
-        Ok(Pointer { flags: SGL, words: [list, to_u64(runs.len() * 16) | LAST_SEGMENT] })
+        let count = u32::try_from(runs.len()).map_err(|_| Unfit::TooLong)?;
+        Ok(Pointer { flags: SGL, words: SglDescriptor::segment(list, count, true).to_words() })
     }
 
     /// PRPs: all runs but the first start at a page, all but the last end at one.
@@ -176,7 +179,7 @@ impl Lists {
             let mut entry = first;
             for word in memory.region().u64s_at(memory.place(offset), count)? {
                 // The doorbell that follows is what lets the controller look.
-                word.store(entry.to_le(), std::sync::atomic::Ordering::Relaxed);
+                word.store(entry.to_le(), Ordering::Relaxed);
                 entry = entry.wrapping_add(page);
             }
             *listed = (first, count);
@@ -197,7 +200,7 @@ impl Lists {
         let offset = self.start + slot * self.each;
         *self.listed.get_mut(slot)? = (0, 0);
         for (word, value) in memory.region().u64s_at(memory.place(offset), count)?.iter().zip(words) {
-            word.store(value.to_le(), std::sync::atomic::Ordering::Relaxed);
+            word.store(value.to_le(), Ordering::Relaxed);
         }
         Some(memory.iova(offset))
     }

@@ -6,9 +6,10 @@ use std::sync::atomic::{Ordering, fence};
 
 use engine_dma::{Region, to_usize};
 use engine_transport::{Transport, TransportError};
+use nvme_spec::dbbuf::{need_event, place};
+use nvme_spec::doorbell;
 
-/// Where the doorbells start in BAR0.
-const FIRST: u32 = 0x1000;
+use crate::ring::low16;
 
 /// One doorbell register, and its shadow where the controller has one.
 pub(crate) struct Doorbell {
@@ -33,33 +34,24 @@ pub(crate) struct Shadow {
     pub(crate) event: usize,
 }
 
-/// Which of the two doorbells of a queue pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    Submission,
-    Completion,
-}
-
-/// The place of a doorbell among all: 2 * queue for the submission queue's, one more for the completion queue's.
-pub(crate) fn place(queue: u16, side: Side) -> u32 {
-    2 * u32::from(queue) + u32::from(side == Side::Completion)
-}
-
 impl Doorbell {
-    /// The doorbell of `queue`; `stride` is CAP.DSTRD. What memory the transport has mapped of them is `mapped`.
+    /// The doorbell of `queue`; `completion` says which of its two, `stride` is CAP.DSTRD, `mapped` is what memory the
+    /// transport has of doorbells.
     pub(crate) fn new(
         transport: &Arc<dyn Transport>,
         mapped: Option<&Arc<Region>>,
-        stride: u32,
+        stride: u8,
         queue: u16,
-        side: Side,
+        completion: bool,
         shadow: Option<Shadow>,
     ) -> Self {
-        let offset = place(queue, side) * (4_u32 << stride.min(15));
-        let within = to_usize(offset.into());
+        let within = to_usize(place(queue, completion, stride));
         let bell = match mapped.filter(|region| region.u32_at(within).is_some()) {
             Some(region) => Bell::Mapped { region: Arc::clone(region), offset: within },
-            None => Bell::Written { transport: Arc::clone(transport), offset: FIRST.saturating_add(offset) },
+            None => {
+                let offset = u32::try_from(doorbell(queue, completion, stride)).unwrap_or(u32::MAX);
+                Bell::Written { transport: Arc::clone(transport), offset }
+            }
         };
         Self { bell, shadow, told: 0 }
     }
@@ -110,15 +102,9 @@ impl Shadow {
         // The controller stores the event and then looks at the value; here it is the other way round. One of the two
         // sees what the other did.
         fence(Ordering::SeqCst);
-        passes(event.load(Ordering::Relaxed), value, before)
+        let short = |n: u32| low16(n.into());
+        need_event(short(event.load(Ordering::Relaxed)), short(value), short(before))
     }
-}
-
-/// Whether going from `before` to `value` passes `event`, all of them places in a ring of at most 65536.
-#[inline]
-fn passes(event: u32, value: u32, before: u32) -> bool {
-    let ring = |n: u32| n & 0xffff;
-    ring(value.wrapping_sub(event).wrapping_sub(1)) < ring(value.wrapping_sub(before))
 }
 
 impl fmt::Debug for Doorbell {
@@ -128,25 +114,5 @@ impl fmt::Debug for Doorbell {
             Bell::Written { offset, .. } => ("written", to_usize((*offset).into())),
         };
         f.debug_struct("Doorbell").field(kind, &offset).field("shadow", &self.shadow.is_some()).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn event_is_passed_only_by_values_beyond_it() {
-        // (event, new, old): as virtio's and NVMe's rings have it, an event at n asks for the move from n to n + 1.
-        for (event, value, before, expected) in [
-            (0, 1, 0, true),
-            (1, 1, 0, false),
-            (5, 6, 3, true),
-            (2, 6, 3, false),
-            (0xffff, 2, 0xfffe, true),
-            (6, 6, 3, false),
-        ] {
-            assert_eq!(passes(event, value, before), expected, "event {event}, {before} -> {value}");
-        }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use engine_block::OpenError;
 use engine_transport::TransportError;
+use nvme_spec::Status;
 
-use crate::Status;
 use crate::errno::{EBUSY, EIO, ENODEV, ENOMEM, EOPNOTSUPP, ETIMEDOUT};
 
 /// What went wrong between the driver and a controller. `device` is what the user called it.
@@ -109,7 +109,7 @@ impl DriverError {
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {
-            Self::Command { status, .. } => status.errno(),
+            Self::Command { status, .. } => crate::status::errno(*status),
             Self::Gone { .. } | Self::Fatal { .. } | Self::Transport(TransportError::Gone { .. }) => ENODEV,
             Self::Late { .. } | Self::Transport(TransportError::Late { .. }) => ETIMEDOUT,
             Self::Memory { .. } => ENOMEM,

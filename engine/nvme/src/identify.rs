@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
+use nvme_spec::identify::{IdentifyController, IdentifyNamespace, SIZE, oacs};
+use zerocopy::transmute;
+
 use crate::DriverError;
 
-/// Bytes of every identify structure.
-pub(crate) const LENGTH: usize = 4096;
+/// What CRDT1 to CRDT3 count in.
+const RETRY_UNIT: Duration = Duration::from_millis(100);
 
 /// What a controller is, and which of the optional things it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,53 +63,25 @@ impl NamespaceFacts {
     }
 }
 
-/// Little-endian numbers in a structure.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
-        self.0.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
-    }
-
-    fn u8(&self, at: usize) -> u8 {
-        let [byte] = self.bytes(at);
-        byte
-    }
-
-    fn u16(&self, at: usize) -> u16 {
-        u16::from_le_bytes(self.bytes(at))
-    }
-
-    fn u32(&self, at: usize) -> u32 {
-        u32::from_le_bytes(self.bytes(at))
-    }
-
-    fn u64(&self, at: usize) -> u64 {
-        u64::from_le_bytes(self.bytes(at))
-    }
-
-    /// Text, padded with spaces; what no terminal should see is replaced.
-    fn text(&self, at: usize, length: usize) -> String {
-        let bytes = self.0.get(at..at + length).unwrap_or_default();
-        let printable = |&byte: &u8| match byte {
-            b' '..=b'~' => char::from(byte),
-            0 => ' ',
-            _ => '?',
-        };
-        bytes.iter().map(printable).collect::<String>().trim().to_owned()
-    }
+/// Text, padded with spaces; what no terminal should see is replaced.
+fn text(bytes: &[u8]) -> String {
+    let printable = |&byte: &u8| match byte {
+        b' '..=b'~' => char::from(byte),
+        0 => ' ',
+        _ => '?',
+    };
+    bytes.iter().map(printable).collect::<String>().trim().to_owned()
 }
 
 impl ControllerFacts {
-    /// From an Identify Controller structure (CNS 01h).
+    /// From an Identify Controller structure.
     ///
     /// # Errors
     /// Where its queue entries are not those that every NVM controller has.
-    pub(crate) fn parse(bytes: &[u8; LENGTH], device: &str) -> Result<Self, DriverError> {
-        let fields = Fields(bytes);
-        // SQES and CQES: the smallest size in the low half, the largest in the high half, as powers of two.
-        for (name, at, needed) in [("SQES", 512, 6), ("CQES", 513, 4)] {
-            let sizes = fields.u8(at);
+    pub(crate) fn parse(bytes: &[u8; SIZE], device: &str) -> Result<Self, DriverError> {
+        let told: IdentifyController = transmute!(*bytes);
+        // The smallest size in the low half, the largest in the high half, as powers of two.
+        for (name, sizes, needed) in [("SQES", told.sqes, 6), ("CQES", told.cqes, 4)] {
             if sizes & 15 > needed || sizes >> 4 < needed {
                 return Err(DriverError::Lies {
                     device: device.to_owned(),
@@ -117,31 +92,29 @@ impl ControllerFacts {
                 });
             }
         }
-        let mdts = u32::from(fields.u8(77));
-        let delay = |at| Duration::from_millis(100) * fields.u16(at).into();
-        let shutdown = fields.u32(88);
-        let sgls = fields.u32(536);
+        let mdts = u32::from(told.mdts);
+        let shutdown = told.rtd3e.get();
         Ok(Self {
-            serial: fields.text(4, 20),
-            model: fields.text(24, 40),
-            firmware: fields.text(64, 8),
+            serial: text(&told.sn),
+            model: text(&told.mn),
+            firmware: text(&told.fr),
             max_transfer_pages: (mdts != 0).then_some(mdts),
-            admin_commands: fields.u16(256),
-            io_commands: fields.u16(520),
-            write_cache: fields.u8(525) & 1 != 0,
-            sgl: matches!(sgls & 3, 1 | 2),
-            aborts: u16::from(fields.u8(258)) + 1,
-            events: u16::from(fields.u8(259)) + 1,
-            retry_delays: [delay(128), delay(130), delay(132)],
+            admin_commands: told.oacs.get(),
+            io_commands: told.oncs.get(),
+            write_cache: told.vwc & 1 != 0,
+            sgl: matches!(told.sgls.get() & 3, 1 | 2),
+            aborts: u16::from(told.acl) + 1,
+            events: u16::from(told.aerl) + 1,
+            retry_delays: told.crdt.map(|units| RETRY_UNIT * units.get().into()),
             shutdown: (shutdown != 0).then(|| Duration::from_micros(shutdown.into())),
-            namespaces: fields.u32(516),
+            namespaces: told.nn.get(),
         })
     }
 
     /// Whether it has shadow doorbells (OACS bit 8).
     #[must_use]
     pub fn has_shadow_doorbells(&self) -> bool {
-        self.admin_commands & (1 << 8) != 0
+        self.admin_commands & oacs::DOORBELL_BUFFERS != 0
     }
 }
 
@@ -150,31 +123,28 @@ impl NamespaceFacts {
     ///
     /// # Errors
     /// Where there is no such namespace, or none whose blocks can be read as they are.
-    pub(crate) fn parse(bytes: &[u8; LENGTH], id: u32, device: &str) -> Result<Self, DriverError> {
-        let fields = Fields(bytes);
+    pub(crate) fn parse(bytes: &[u8; SIZE], id: u32, device: &str) -> Result<Self, DriverError> {
+        let told: IdentifyNamespace = transmute!(*bytes);
         let refused =
             |reason: String| Err(DriverError::Namespace { device: device.to_owned(), namespace: id, reason });
         if bytes.iter().all(|&byte| byte == 0) {
             return refused("there is no active namespace of that number".to_owned());
         }
-        let (blocks, formats, format) = (fields.u64(0), fields.u8(25), fields.u8(26));
+        let blocks = told.nsze.get();
         if blocks == 0 {
             return refused("it has no blocks".to_owned());
         }
-        // FLBAS: the low four bits and, where there are more than 16 formats, two above.
-        let high = if formats >= 16 { format >> 5 & 3 } else { 0 };
-        let index = usize::from(format & 15 | high << 4);
-        if index > usize::from(formats) || index >= 64 {
-            return refused(format!("it uses LBA format {index} and has only {}", u16::from(formats) + 1));
-        }
-        let [metadata_low, metadata_high, shift, _] = fields.bytes(128 + 4 * index);
-        let metadata = u16::from_le_bytes([metadata_low, metadata_high]);
+        let Some(format) = told.format() else {
+            let (index, formats) = (told.format_index(), u16::from(told.nlbaf) + 1);
+            return refused(format!("it uses LBA format {index} and has only {formats}"));
+        };
+        let (metadata, shift) = (format.ms.get(), format.lbads);
         if metadata != 0 {
             return refused(format!(
                 "its blocks have {metadata} bytes of metadata each, which cannot be served; format it without"
             ));
         }
-        let protection = fields.u8(29) & 7;
+        let protection = told.dps & 7;
         if protection != 0 {
             return refused(format!(
                 "it is formatted with protection information of type {protection}, which cannot be served; format it \

@@ -32,24 +32,23 @@ mod memory;
 mod options;
 mod pair;
 mod patience;
-mod range;
 mod recovery;
 mod registers;
 mod ring;
 mod status;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod wire;
 mod worker;
 
 pub use block::{NvmeDevice, open};
-pub use commands::{ErrorEntry, Health};
 pub use controller::Controller;
 pub use data::{Run, Unfit};
 pub use error::DriverError;
 pub use identify::{ControllerFacts, NamespaceFacts};
 pub use options::DriverOptions;
 pub use pair::{QueuePair, Waiting};
-pub use range::BlockRange;
 pub use ring::{Completed, Refused};
-pub use status::Status;
+pub use status::errno;
+
+/// What came of a command; see [`errno`] for what it means to those who know files.
+pub use nvme_spec::Status;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine_transport::{Interrupt, Transport};
+use nvme_spec::{NvmOpcode, Status, nvm};
 
+use crate::DriverError;
 use crate::controller::Controller;
 use crate::data::{Run, Unfit};
 use crate::life::Look;
 use crate::patience::Patience;
 use crate::ring::{Completed, MOST_SLOTS, Refused, Ring, Shape};
-use crate::wire::io;
-use crate::{DriverError, Status};
 
 /// Steps in which a command becomes late.
 pub(crate) const TICKS: u32 = 16;
@@ -158,7 +158,7 @@ impl QueuePair {
     /// Where no place is free, or the memory cannot be given to the controller as it is.
     #[inline]
     pub fn read(&mut self, token: u64, nsid: u32, lba: u64, blocks: u32, memory: Run) -> Result<(), Refused> {
-        self.push(token, blocks_command(io::READ, nsid, lba, blocks)?, Some(memory))
+        self.push(token, blocks_command(NvmOpcode::READ, nsid, lba, blocks)?, Some(memory))
     }
 
     /// Writes `blocks` blocks from `lba` on out of `memory`.
@@ -174,7 +174,7 @@ impl QueuePair {
         blocks: u32,
         memory: Run,
     ) -> Result<(), Refused> {
-        self.push(token, blocks_command(io::WRITE, nsid, lba, blocks)?, Some(memory))
+        self.push(token, blocks_command(NvmOpcode::WRITE, nsid, lba, blocks)?, Some(memory))
     }
 
     /// As [`read`](Self::read), into several runs of memory, one after the other.
@@ -190,7 +190,7 @@ impl QueuePair {
         memory: &[Run],
     ) -> Result<(), Refused> {
         self.check_open()?;
-        self.ring.push_scattered(token, blocks_command(io::READ, nsid, lba, blocks)?, memory)
+        self.ring.push_scattered(token, blocks_command(NvmOpcode::READ, nsid, lba, blocks)?, memory)
     }
 
     /// As [`write`](Self::write), out of several runs of memory.
@@ -206,7 +206,7 @@ impl QueuePair {
         memory: &[Run],
     ) -> Result<(), Refused> {
         self.check_open()?;
-        self.ring.push_scattered(token, blocks_command(io::WRITE, nsid, lba, blocks)?, memory)
+        self.ring.push_scattered(token, blocks_command(NvmOpcode::WRITE, nsid, lba, blocks)?, memory)
     }
 
     /// Compares blocks with memory; a difference ends in status 2/85h.
@@ -221,7 +221,7 @@ impl QueuePair {
         blocks: u32,
         memory: Run,
     ) -> Result<(), Refused> {
-        self.push(token, blocks_command(io::COMPARE, nsid, lba, blocks)?, Some(memory))
+        self.push(token, blocks_command(NvmOpcode::COMPARE, nsid, lba, blocks)?, Some(memory))
     }
 
     /// Lets the controller check that blocks can be read, without moving them.
@@ -229,7 +229,7 @@ impl QueuePair {
     /// # Errors
     /// Where no place is free.
     pub fn verify(&mut self, token: u64, nsid: u32, lba: u64, blocks: u32) -> Result<(), Refused> {
-        self.push(token, blocks_command(io::VERIFY, nsid, lba, blocks)?, None)
+        self.push(token, blocks_command(NvmOpcode::VERIFY, nsid, lba, blocks)?, None)
     }
 
     /// Makes blocks zero; the controller may deallocate them.
@@ -237,11 +237,9 @@ impl QueuePair {
     /// # Errors
     /// Where no place is free.
     pub fn write_zeroes(&mut self, token: u64, nsid: u32, lba: u64, blocks: u32) -> Result<(), Refused> {
-        /// Dword 12, bit 25: DEAC.
-        const DEALLOCATE: u64 = 1 << 25;
-        let mut words = blocks_command(io::WRITE_ZEROES, nsid, lba, blocks)?;
+        let mut words = blocks_command(NvmOpcode::WRITE_ZEROES, nsid, lba, blocks)?;
         let [.., seventh, _] = &mut words;
-        *seventh |= DEALLOCATE;
+        *seventh |= u64::from(nvm::DEALLOCATE);
         self.push(token, words, None)
     }
 
@@ -250,31 +248,33 @@ impl QueuePair {
     /// # Errors
     /// Where no place is free.
     pub fn flush(&mut self, token: u64, nsid: u32) -> Result<(), Refused> {
-        self.push(token, command(io::FLUSH, nsid, [0; 3]), None)
+        self.push(token, command(NvmOpcode::FLUSH, nsid, [0; 3]), None)
     }
 
-    /// Tells the controller that what ranges hold does not matter any more. `memory` holds 1 to 256 ranges as
-    /// [`BlockRange::deallocate`](crate::BlockRange::deallocate) encodes them.
+    /// Tells the controller that what ranges hold does not matter any more. `memory` holds
+    /// `ranges` + 1 [`DsmRange`](nvm::DsmRange)s.
     ///
     /// # Errors
     /// As for [`read`](Self::read).
     pub fn deallocate(&mut self, token: u64, nsid: u32, ranges: u8, memory: Run) -> Result<(), Refused> {
-        /// Dword 11, bit 2: AD.
-        const DEALLOCATE: u64 = 1 << 2;
         self.push(
             token,
-            command(io::DATASET_MANAGEMENT, nsid, [u64::from(ranges) | DEALLOCATE << 32, 0, 0]),
+            command(
+                NvmOpcode::DATASET_MANAGEMENT,
+                nsid,
+                [u64::from(ranges) | u64::from(nvm::DSM_DEALLOCATE) << 32, 0, 0],
+            ),
             Some(memory),
         )
     }
 
-    /// Copies ranges of the namespace, one after the other, to `lba` on. `memory` holds `ranges` + 1 ranges as
-    /// [`BlockRange::copy`](crate::BlockRange::copy) encodes them.
+    /// Copies ranges of the namespace, one after the other, to `lba` on. `memory` holds `ranges` + 1
+    /// [`CopyRange`](nvm::CopyRange)s.
     ///
     /// # Errors
     /// As for [`read`](Self::read).
     pub fn copy(&mut self, token: u64, nsid: u32, lba: u64, ranges: u8, memory: Run) -> Result<(), Refused> {
-        self.push(token, command(io::COPY, nsid, [lba, u64::from(ranges), 0]), Some(memory))
+        self.push(token, command(NvmOpcode::COPY, nsid, [lba, u64::from(ranges), 0]), Some(memory))
     }
 
     #[inline]
@@ -346,7 +346,7 @@ impl QueuePair {
         let mut told = 0;
         while told < max {
             let Some(token) = self.lost.pop() else { break };
-            each(Completed { token, status: Status::QUEUE_DELETED, dw0: 0, held: self.held });
+            each(Completed { token, status: Status::ABORTED_SQ_DELETION, dw0: 0, held: self.held });
             told += 1;
         }
         told
@@ -414,13 +414,13 @@ impl Waiting {
 
 /// The entry of a command but for identifier and data pointer, with command dwords 10 to 15.
 #[inline]
-fn command(opcode: u8, nsid: u32, [sixth, seventh, eighth]: [u64; 3]) -> [u64; 8] {
-    [u64::from(opcode) | u64::from(nsid) << 32, 0, 0, 0, 0, sixth, seventh, eighth]
+fn command(opcode: NvmOpcode, nsid: u32, [sixth, seventh, eighth]: [u64; 3]) -> [u64; 8] {
+    [u64::from(opcode.0) | u64::from(nsid) << 32, 0, 0, 0, 0, sixth, seventh, eighth]
 }
 
 /// A command on a range of blocks.
 #[inline]
-fn blocks_command(opcode: u8, nsid: u32, lba: u64, blocks: u32) -> Result<[u64; 8], Refused> {
+fn blocks_command(opcode: NvmOpcode, nsid: u32, lba: u64, blocks: u32) -> Result<[u64; 8], Refused> {
     // Zero-based, in 16 bits.
     let Ok(last) = u16::try_from(blocks.wrapping_sub(1)) else { return Err(Unfit::TooLong.into()) };
     Ok(command(opcode, nsid, [lba, last.into(), 0]))

@@ -5,23 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine_transport::Transport;
+use nvme_spec::{Aqa, Cap, Cc, Crto, Csts, Shutdown, ShutdownStatus, Version, register};
 
 use crate::DriverError;
 use crate::patience::Patience;
-use crate::ring::low32;
-use crate::wire::register;
-
-/// CSTS bits.
-const READY: u32 = 1;
-const FATAL: u32 = 1 << 1;
-/// CC.EN.
-pub(crate) const ENABLE: u32 = 1;
-/// CC.SHN: a normal shutdown.
-const SHUTDOWN: u32 = 0b01 << 14;
-const SHUTDOWN_FIELD: u32 = 0b11 << 14;
-/// CSTS.SHST: complete.
-const SHUT_DOWN: u32 = 0b10 << 2;
-const SHUT_DOWN_FIELD: u32 = 0b11 << 2;
 
 /// What CAP.TO and CRTO count in.
 const READY_UNIT: Duration = Duration::from_millis(500);
@@ -38,11 +25,11 @@ pub(crate) struct Capabilities {
     /// Most entries of a queue.
     pub(crate) entries: u32,
     /// CAP.DSTRD.
-    pub(crate) stride: u32,
+    pub(crate) stride: u8,
     /// The memory page that the driver uses, as a power of two.
     pub(crate) page_shift: u32,
     /// What goes into CC.CSS.
-    pub(crate) command_sets: u32,
+    pub(crate) command_sets: u8,
     /// How long enabling and disabling may take.
     pub(crate) ready: Duration,
 }
@@ -65,9 +52,9 @@ impl Registers {
         if cap == u64::MAX {
             return Err(self.gone());
         }
+        let cap = Cap(cap);
         let unsupported = |reason: String| Err(DriverError::Unsupported { device: self.name(), reason });
-        let field = |shift: u32, bits: u32| low32(cap >> shift) & ((1 << bits) - 1);
-        let (smallest, largest) = (12 + field(48, 4), 12 + field(52, 4));
+        let (smallest, largest) = (12 + u32::from(cap.mpsmin()), 12 + u32::from(cap.mpsmax()));
         if smallest > largest {
             return unsupported(format!(
                 "its smallest memory page (2^{smallest} bytes) is larger than its largest (2^{largest})"
@@ -78,68 +65,66 @@ impl Registers {
                 "its smallest memory page has 2^{smallest} bytes; 64 KiB is the most"
             ));
         }
-        let entries = field(0, 16) + 1;
+        let entries = u32::from(cap.mqes()) + 1;
         if entries < 2 {
             return unsupported("its queues have one entry (CAP.MQES is 0); two are the fewest".to_owned());
         }
-        // CAP.CSS: the NVM command set, or all that are asked for one by one.
-        let sets = field(37, 8);
-        let command_sets = match sets {
+        // The NVM command set, or all that are asked for one by one.
+        let command_sets = match cap.css() {
             sets if sets & 1 != 0 => 0b000,
-            sets if sets & (1 << 6) != 0 => 0b110,
-            _ => {
+            sets if sets & 1 << 6 != 0 => 0b110,
+            sets => {
                 return unsupported(format!(
                     "it has no NVM command set (CAP.CSS is {sets:#04x}): no blocks can be read from it"
                 ));
             }
         };
-        let mut ready = READY_UNIT * field(24, 8).max(1);
-        // CAP.CRMS: CRTO tells, since CAP.TO may be too small to.
-        if cap >> 59 & 0b11 != 0 {
-            let longer = self.transport.read32(register::CRTO)? & 0xffff;
-            if longer != 0xffff {
-                ready = ready.max(READY_UNIT * longer);
+        let mut ready = READY_UNIT * u32::from(cap.to().max(1));
+        // Then CRTO tells, since CAP.TO may be too small to.
+        if cap.crms() != 0 {
+            let longer = Crto(self.transport.read32(register::CRTO)?).crwmt();
+            if longer != u16::MAX {
+                ready = ready.max(READY_UNIT * u32::from(longer));
             }
         }
-        Ok(Capabilities { entries, stride: field(32, 4), page_shift: smallest, command_sets, ready })
+        Ok(Capabilities { entries, stride: cap.dstrd(), page_shift: smallest, command_sets, ready })
     }
 
-    /// VS: the version, as major, minor, tertiary.
-    pub(crate) fn version(&self) -> Result<(u16, u8, u8), DriverError> {
-        let [third, minor, low, high] = self.transport.read32(register::VS)?.to_le_bytes();
-        Ok((u16::from_le_bytes([low, high]), minor, third))
+    /// VS.
+    pub(crate) fn version(&self) -> Result<Version, DriverError> {
+        Ok(Version(self.transport.read32(register::VS)?))
     }
 
     /// CC.
-    pub(crate) fn configuration(&self) -> Result<u32, DriverError> {
+    pub(crate) fn configuration(&self) -> Result<Cc, DriverError> {
         match self.transport.read32(register::CC)? {
             u32::MAX => Err(self.gone()),
-            configuration => Ok(configuration),
+            configuration => Ok(Cc(configuration)),
         }
     }
 
     /// Sets CC.
-    pub(crate) fn configure(&self, value: u32) -> Result<(), DriverError> {
-        Ok(self.transport.write32(register::CC, value)?)
+    pub(crate) fn configure(&self, value: Cc) -> Result<(), DriverError> {
+        Ok(self.transport.write32(register::CC, value.0)?)
     }
 
-    /// Tells the controller of the admin queue.
+    /// Tells the controller of the admin queue, with at most 4096 entries.
     pub(crate) fn set_admin_queue(
         &self,
         entries: u32,
         submission: u64,
         completion: u64,
     ) -> Result<(), DriverError> {
-        let last = entries - 1;
-        self.transport.write32(register::AQA, last << 16 | last)?;
+        let last = u16::try_from(entries - 1).unwrap_or(u16::MAX);
+        self.transport.write32(register::AQA, Aqa::default().with_asqs(last).with_acqs(last).0)?;
         self.transport.write64(register::ASQ, submission)?;
         Ok(self.transport.write64(register::ACQ, completion)?)
     }
 
     /// CSTS, of a controller that is there.
-    fn state(&self) -> Result<u32, DriverError> {
-        match self.transport.read32(register::CSTS)? {
-            u32::MAX => Err(self.gone()),
+    fn state(&self) -> Result<Csts, DriverError> {
+        match Csts(self.transport.read32(register::CSTS)?) {
+            Csts::GONE => Err(self.gone()),
             state => Ok(state),
         }
     }
@@ -149,7 +134,7 @@ impl Registers {
     /// # Errors
     /// Where it is gone or has failed for good.
     pub(crate) fn check(&self) -> Result<(), DriverError> {
-        if self.state()? & FATAL != 0 {
+        if self.state()?.cfs() {
             return Err(DriverError::Fatal { device: self.name() });
         }
         Ok(())
@@ -162,10 +147,10 @@ impl Registers {
     pub(crate) fn wait_ready(&self, ready: bool, limit: Duration) -> Result<(), DriverError> {
         let action = if ready { "become ready" } else { "stop" };
         self.wait(action, limit, |state| {
-            if ready && state & FATAL != 0 {
+            if ready && state.cfs() {
                 return Err(DriverError::Fatal { device: self.name() });
             }
-            Ok((state & READY != 0) == ready)
+            Ok(state.rdy() == ready)
         })
     }
 
@@ -174,16 +159,15 @@ impl Registers {
     /// # Errors
     /// Where it is not within `limit`.
     pub(crate) fn shut_down(&self, limit: Duration) -> Result<(), DriverError> {
-        let configuration = self.configuration()?;
-        self.configure(configuration & !SHUTDOWN_FIELD | SHUTDOWN)?;
-        self.wait("shut down", limit, |state| Ok(state & SHUT_DOWN_FIELD == SHUT_DOWN))
+        self.configure(self.configuration()?.with_shn(Shutdown::NORMAL.0))?;
+        self.wait("shut down", limit, |state| Ok(ShutdownStatus(state.shst()) == ShutdownStatus::COMPLETE))
     }
 
     fn wait(
         &self,
         action: &'static str,
         limit: Duration,
-        done: impl Fn(u32) -> Result<bool, DriverError>,
+        done: impl Fn(Csts) -> Result<bool, DriverError>,
     ) -> Result<(), DriverError> {
         let (start, mut patience) = (Instant::now(), Patience::sleeping());
         while !done(self.state()?)? {

@@ -8,12 +8,12 @@ use std::sync::atomic::Ordering;
 
 use engine_dma::{Region, to_u64, to_usize};
 use engine_transport::{Transport, TransportError};
+use nvme_spec::Status;
 
 use crate::DriverError;
 use crate::data::{Limits, Lists, Pointer, Run, Unfit, list_bytes};
-use crate::doorbell::{Doorbell, Shadow, Side};
+use crate::doorbell::{Doorbell, Shadow};
 use crate::memory::Shared;
-use crate::status::Status;
 
 /// Bytes of a submission queue entry and of a completion queue entry (NVMe Base Specification 2.1, sections 4.1, 4.2).
 const SQE: usize = 64;
@@ -76,7 +76,7 @@ pub(crate) struct Shape {
     /// Entries of each queue; more than `slots`.
     pub(crate) entries: u32,
     /// CAP.DSTRD.
-    pub(crate) stride: u32,
+    pub(crate) stride: u8,
     pub(crate) limits: Limits,
 }
 
@@ -133,8 +133,9 @@ impl Ring {
             Some([submission, completion]) => [Some(submission), Some(completion)],
             None => [None, None],
         };
-        let bell =
-            |side, shadow| Doorbell::new(transport, doorbells, shape.stride, shape.queue, side, shadow);
+        let bell = |completion, shadow| {
+            Doorbell::new(transport, doorbells, shape.stride, shape.queue, completion, shadow)
+        };
         // One place more than there are commands, so that no identifier is all ones: that one is reserved.
         let index = to_u64((slots + 1).next_power_of_two()) - 1;
         let numbered = |place: usize| u16::try_from(place).unwrap_or(0);
@@ -157,8 +158,8 @@ impl Ring {
             free: (0..slots).rev().map(numbered).collect(),
             free_count: slots,
             lists: Lists::new(lists, slots, shape.limits),
-            submission_bell: bell(Side::Submission, for_submission),
-            completion_bell: bell(Side::Completion, for_completion),
+            submission_bell: bell(false, for_submission),
+            completion_bell: bell(true, for_completion),
             tick: 0,
             faults: 0,
             fault: None,
@@ -199,7 +200,13 @@ impl Ring {
             Some(run) => self.lists.describe(&self.memory, place, run)?,
             None => Pointer::NONE,
         };
-        self.store(token, words, pointer, place)
+        self.store(token, pointed(words, pointer), place)
+    }
+
+    /// Puts a command into the queue that says itself where its data is.
+    pub(crate) fn push_entry(&mut self, token: u64, words: [u64; 8]) -> Result<(), Refused> {
+        let Some(place) = self.next() else { return Err(Refused::Full) };
+        self.store(token, words, place)
     }
 
     /// As [`push`](Self::push), with memory in several runs.
@@ -211,7 +218,7 @@ impl Ring {
     ) -> Result<(), Refused> {
         let Some(place) = self.next() else { return Err(Refused::Full) };
         let pointer = self.lists.describe_all(&self.memory, place, runs)?;
-        self.store(token, words, pointer, place)
+        self.store(token, pointed(words, pointer), place)
     }
 
     /// The place that the next command gets.
@@ -222,15 +229,15 @@ impl Ring {
     }
 
     #[inline]
-    fn store(&mut self, token: u64, words: [u64; 8], pointer: Pointer, place: usize) -> Result<(), Refused> {
+    fn store(&mut self, token: u64, words: [u64; 8], place: usize) -> Result<(), Refused> {
         let Some(slot) = self.slots.get_mut(place) else { return Err(Refused::Full) };
         let cid = u64::from(slot.cid);
         slot.token = token;
         slot.since = self.tick;
         slot.expected = cid << 16 | u64::from(self.shape.queue);
-        let [first, second, metadata, _, _, sixth, seventh, eighth] = words;
-        let [low, high] = pointer.words;
-        let entry = [first | pointer.flags | cid << 16, second, metadata, low, high, sixth, seventh, eighth];
+        let [first, rest @ ..] = words;
+        let [second, metadata, low, high, sixth, seventh, eighth] = rest;
+        let entry = [first | cid << 16, second, metadata, low, high, sixth, seventh, eighth];
         let Some(target) = self.region.u64s_at(self.submission + self.tail * SQE, SQE / 8) else {
             return Err(Refused::Full);
         };
@@ -293,7 +300,7 @@ impl Ring {
                 self.free_count += 1;
             }
             ended += 1;
-            let status = Status::new(low16(word >> (PHASE + 1)));
+            let status = Status(low16(word >> (PHASE + 1)));
             each(Completed { token, status, dw0: low32(first), held: false });
         }
         self.unacknowledged += seen;
@@ -362,6 +369,14 @@ impl Ring {
     pub(crate) fn give_up(&mut self) {
         self.memory.give_up();
     }
+}
+
+/// An entry with its data pointer.
+#[inline]
+fn pointed(words: [u64; 8], pointer: Pointer) -> [u64; 8] {
+    let [first, second, metadata, _, _, sixth, seventh, eighth] = words;
+    let [low, high] = pointer.words;
+    [first | pointer.flags, second, metadata, low, high, sixth, seventh, eighth]
 }
 
 /// Why a command was not put into the queue.

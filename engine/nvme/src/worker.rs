@@ -249,7 +249,7 @@ impl Worker {
             %status,
             "a read failed"
         );
-        self.end(mark, Some(status.errno()));
+        self.end(mark, Some(errno(status)));
     }
 
     /// Sends again what has waited long enough.

@@ -148,11 +148,11 @@ fn admin_command_that_is_not_answered_is_told() {
 fn admin_command_that_fails_is_told_with_its_status() {
     let mock = Mock::new(good());
     mock.script(|asked| match asked.opcode() {
-        IDENTIFY => Answer::Status(Status::new(0x4006), 0),
+        IDENTIFY => Answer::Status(Status(0x4006), 0),
         _ => Answer::Right,
     });
     let text = refusal(&mock);
-    assert!(text.contains("internal error (type 0x0, code 0x06, do not retry)"), "{text}");
+    assert!(text.contains("Internal Error (type 0, code 06h, do not retry)"), "{text}");
 }
 
 #[test]

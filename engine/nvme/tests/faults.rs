@@ -148,7 +148,7 @@ fn command_that_no_queue_deletion_ends_goes_with_a_reset() {
     mock.script(move |asked| match (asked.is_admin(), asked.opcode()) {
         (false, READ) if counter.fetch_add(1, Ordering::Relaxed) == 0 => Answer::Never,
         // Deletion is refused while the command is out.
-        (true, 0) if inner.load(Ordering::Relaxed) <= 16 => Answer::Status(Status::new(6), 0),
+        (true, 0) if inner.load(Ordering::Relaxed) <= 16 => Answer::Status(Status(6), 0),
         _ => Answer::Right,
     });
     assert_right(&read_all(&device, Duration::from_secs(5)));
@@ -275,11 +275,11 @@ fn controller_that_does_not_stop_is_reset_by_its_function() {
 fn status_without_do_not_retry_is_tried_again_and_with_it_told() {
     let (mock, device) = device();
     let internal = 0x06;
-    reads(&mock, 16, Answer::Status(Status::new(internal), 0));
+    reads(&mock, 16, Answer::Status(Status(internal), 0));
     assert_right(&read_all(&device, Duration::from_secs(5)));
 
     let media = 0x281;
-    let seen = reads(&mock, 1, Answer::Status(Status::new(media | 0x4000), 0));
+    let seen = reads(&mock, 1, Answer::Status(Status(media | 0x4000), 0));
     let done = read_all(&device, Duration::from_secs(5));
     let failed: Vec<_> = done.iter().filter(|one| one.result.is_err()).collect();
     assert_eq!(failed.len(), 1);
@@ -299,7 +299,7 @@ fn retry_delay_is_kept_to() {
         (mock, device)
     };
     let (internal, second) = (0x06, 2 << 11);
-    reads(&mock, 1, Answer::Status(Status::new(internal | second), 0));
+    reads(&mock, 1, Answer::Status(Status(internal | second), 0));
     let start = Instant::now();
     device.read_at(0, &mut [0; 512]).unwrap();
     assert!(start.elapsed() >= Duration::from_millis(100), "{:?}", start.elapsed());
@@ -308,7 +308,7 @@ fn retry_delay_is_kept_to() {
 #[test]
 fn status_that_stays_is_told_after_a_bounded_number_of_tries() {
     let (mock, device) = device();
-    let seen = reads(&mock, u32::MAX, Answer::Status(Status::new(0x06), 0));
+    let seen = reads(&mock, u32::MAX, Answer::Status(Status(0x06), 0));
     let error = device.read_at(4096, &mut [0; 512]).unwrap_err();
     assert_eq!((error.errno, error.offset, error.length), (EIO, 4096, 512));
     assert_eq!(seen.load(Ordering::Relaxed), 1 + options().retries);

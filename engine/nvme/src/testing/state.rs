@@ -5,12 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use engine_dma::{AddressSpace, to_u64, to_usize};
+use nvme_spec::{AdminOpcode, NvmOpcode, register};
 
 use super::data::Reach;
 use super::{Answer, Asked, MockOptions, Script};
-use crate::Status;
 use crate::ring::{low16, low32};
-use crate::wire::{admin, io, register};
 
 /// Commands that are carried out before a doorbell's writer gets its thread back.
 const MOST_AT_ONCE: usize = 1 << 16;
@@ -274,7 +273,7 @@ impl State {
                 let _ = self.right(asked);
                 self.complete(queue, queue, head, cid, 0, dw0);
             }
-            Answer::Status(status, dw0) => self.complete(queue, queue, head, cid, bits(status), dw0),
+            Answer::Status(status, dw0) => self.complete(queue, queue, head, cid, status.0, dw0),
             Answer::Never => {}
             Answer::Later => self.held.push_back(asked),
             Answer::Twice => {
@@ -335,34 +334,34 @@ impl State {
         let (ten, eleven) = (low32(ten), low32(ten >> 32));
         let queue = low16(ten.into());
         let entries = (ten >> 16) + 1;
-        match asked.opcode() {
-            admin::IDENTIFY => {
+        match AdminOpcode(asked.opcode()) {
+            AdminOpcode::IDENTIFY => {
                 let [cns, ..] = ten.to_le_bytes();
                 let page = self.identify(cns, low32(first >> 32));
                 self.give(data, &page);
             }
-            admin::GET_LOG_PAGE => self.give(data, &[0; 512]),
-            admin::SET_FEATURES if ten & 0xff == 7 => {
+            AdminOpcode::GET_LOG_PAGE => self.give(data, &[0; 512]),
+            AdminOpcode::SET_FEATURES if ten & 0xff == 7 => {
                 let granted = u32::from(self.options.queues.saturating_sub(1));
                 return Some((if self.options.queues == 0 { 2 } else { 0 }, granted << 16 | granted));
             }
-            admin::CREATE_CQ => {
+            AdminOpcode::CREATE_COMPLETION_QUEUE => {
                 self.completion.insert(queue, Completion { base: data, entries, tail: 0, phase: true });
             }
-            admin::CREATE_SQ => {
+            AdminOpcode::CREATE_SUBMISSION_QUEUE => {
                 if !self.completion.contains_key(&low16(u64::from(eleven >> 16))) {
                     return Some((0x100, 0));
                 }
                 self.submission.insert(queue, Submission { base: data, entries, head: 0, tail: 0 });
             }
-            admin::DELETE_SQ => {
+            AdminOpcode::DELETE_SUBMISSION_QUEUE => {
                 self.held.retain(|held| held.queue != queue);
                 return Some((if self.submission.remove(&queue).is_some() { 0 } else { 0x101 }, 0));
             }
-            admin::DELETE_CQ => {
+            AdminOpcode::DELETE_COMPLETION_QUEUE => {
                 return Some((if self.completion.remove(&queue).is_some() { 0 } else { 0x101 }, 0));
             }
-            admin::ABORT => {
+            AdminOpcode::ABORT => {
                 let cid = low16(u64::from(ten >> 16));
                 let named = |held: &Asked| {
                     let [first, ..] = held.words;
@@ -372,12 +371,14 @@ impl State {
                 self.held.remove(place);
                 self.complete(queue, queue, 0, cid, 0x07, 0);
             }
-            admin::ASYNC_EVENT => {
+            AdminOpcode::ASYNCHRONOUS_EVENT_REQUEST => {
                 self.events.push_back(asked);
                 return None;
             }
-            admin::DOORBELL_BUFFERS if self.options.shadow_doorbells => self.shadows = Some((data, second)),
-            admin::SET_FEATURES | admin::GET_FEATURES => {}
+            AdminOpcode::DOORBELL_BUFFER_CONFIG if self.options.shadow_doorbells => {
+                self.shadows = Some((data, second));
+            }
+            AdminOpcode::SET_FEATURES | AdminOpcode::GET_FEATURES => {}
             _ => return Some((1, 0)),
         }
         Some((0, 0))
@@ -430,9 +431,9 @@ impl State {
 
     /// Reads and writes as asked; other commands do nothing.
     fn io_command(&mut self, asked: &Asked) -> u16 {
-        let writes = match asked.opcode() {
-            io::READ | io::COMPARE => false,
-            io::WRITE => true,
+        let writes = match NvmOpcode(asked.opcode()) {
+            NvmOpcode::READ | NvmOpcode::COMPARE => false,
+            NvmOpcode::WRITE => true,
             _ => return 0,
         };
         let Some((start, runs)) = self.data(asked) else { return 0x80 };
@@ -493,11 +494,4 @@ impl State {
         self.reach.release();
         true
     }
-}
-
-fn bits(status: Status) -> u16 {
-    u16::from(status.code())
-        | u16::from(status.kind()) << 8
-        | u16::from(status.retry_delay()) << 11
-        | u16::from(status.do_not_retry()) << 14
 }
