@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use engine_block::OpenError;
 use engine_block::cut::Geometry;
 use engine_dma::{Pool, to_usize};
-use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, open};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fstat, fstatfs, open};
 use rustix::io::{Errno, pread};
 
 use crate::geometry;
@@ -66,6 +66,8 @@ impl fmt::Display for Way {
 pub(crate) struct Choice {
     /// The file, opened the way that contents are read.
     pub(crate) data: File,
+    /// Whether it may be written to.
+    pub(crate) writable: bool,
     pub(crate) geometry: Geometry,
     pub(crate) way: Way,
     /// All this in words, with the reasons where it is not what one would expect.
@@ -88,6 +90,8 @@ impl Choice {
             device: spec.to_owned(),
             source: error.into(),
         };
+        let mode = fcntl_getfl(file).map_err(|error| system("examine", error))? & OFlags::RWMODE;
+        let writable = mode == OFlags::RDWR;
         let mut reasons = Vec::new();
         let direct = match preference.direct {
             Direct::Off => None,
@@ -96,7 +100,7 @@ impl Choice {
                 None
             }
             Direct::Auto | Direct::On => {
-                open_direct(file, size).map_err(|error| system("open for direct reading", error))?
+                open_direct(file, size, mode).map_err(|error| system("open for direct reading", error))?
             }
         };
         if direct.is_none() && preference.direct == Direct::On {
@@ -113,7 +117,7 @@ impl Choice {
         let (data, geometry) = match direct {
             Some(direct) => direct,
             None => {
-                let data = reopen(file, OFlags::empty()).map_err(|error| system("open", error))?;
+                let data = reopen(file, mode).map_err(|error| system("open", error))?;
                 (data, geometry::buffered(size))
             }
         };
@@ -123,7 +127,7 @@ impl Choice {
         if !reasons.is_empty() {
             path = format!("{path} ({})", reasons.join("; "));
         }
-        Ok(Self { data, geometry, way, path })
+        Ok(Self { data, writable, geometry, way, path })
     }
 }
 
@@ -165,16 +169,16 @@ fn is_in_memory(file: &File) -> bool {
 }
 
 /// The same file once more, with a file description of its own.
-fn reopen(file: &File, extra: OFlags) -> rustix::io::Result<File> {
+fn reopen(file: &File, flags: OFlags) -> rustix::io::Result<File> {
     // By the descriptor rather than the name, which may lead to another file by now.
     let again = format!("/proc/self/fd/{}", file.as_raw_fd());
-    open(again, OFlags::RDONLY | OFlags::CLOEXEC | extra, Mode::empty()).map(File::from)
+    open(again, OFlags::CLOEXEC | flags, Mode::empty()).map(File::from)
 }
 
 /// The file opened for direct reads, or `None` where its file system does not do them.
-fn open_direct(file: &File, size: u64) -> rustix::io::Result<Option<(File, Geometry)>> {
+fn open_direct(file: &File, size: u64, mode: OFlags) -> rustix::io::Result<Option<(File, Geometry)>> {
     let Some(units) = geometry::direct_units(file)? else { return Ok(None) };
-    let direct = match reopen(file, OFlags::DIRECT) {
+    let direct = match reopen(file, OFlags::DIRECT | mode) {
         Err(Errno::INVAL) => return Ok(None),
         other => other?,
     };

@@ -1,16 +1,18 @@
 //! An open file or block device, served through the kernel.
 
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use engine_block::cut::Geometry;
-use engine_block::{BlockDevice, BlockQueue, DeviceInfo, IoError, OpenError, Operation};
+use engine_block::{BlockDevice, BlockQueue, DeviceInfo, IoError, OpenError, Operation, RangeQueue};
 use engine_dma::{Pool, to_u64, to_usize};
 use rustix::io::{Errno, pread};
 
 use crate::choice::{Choice, Preference, Way};
 use crate::geometry;
 use crate::pread_queue::PreadQueue;
+use crate::ranges::{CallRanges, RangeFile, RingRanges};
 use crate::ring_queue::RingQueue;
 
 /// Most memory that a queue keeps (and has registered, so that it is resident).
@@ -35,10 +37,11 @@ pub struct KernelDevice {
     held: File,
     /// The same file, opened the way that contents are read.
     data: Arc<File>,
+    ranges: Arc<RangeFile>,
 }
 
 impl KernelDevice {
-    /// Serves `file`, a regular file or block device open for reading, in the way preferred. `spec` is what the user
+    /// Serves `file`, a regular file or block device open for reading (or for both, to be written too), in the way preferred. `spec` is what the user
     /// called it. Locks and claims on `file` last as long as the device.
     ///
     /// # Errors
@@ -49,18 +52,27 @@ impl KernelDevice {
             device: spec.to_owned(),
             source: error.into(),
         })?;
-        let Choice { data, geometry, way, path } = Choice::make(&file, size, spec, preference)?;
+        let Choice { data, writable, geometry, way, path } = Choice::make(&file, size, spec, preference)?;
         let info = DeviceInfo {
             spec: spec.to_owned(),
             path,
             size,
-            logical_block: geometry.block.max(512),
+            logical_block: geometry.block.max(geometry::sector(&file)),
             max_transfer: geometry.max_transfer,
-            writable: false,
-            volatile_cache: false,
-            discard: false,
+            writable,
+            // Past the page cache there is still the disk's own, and the metadata of a file.
+            volatile_cache: writable,
+            discard: writable && geometry::discards(&file),
         };
-        Ok(Self { info, geometry, way, held: file, data: Arc::new(data) })
+        let data = Arc::new(data);
+        let ranges = Arc::new(RangeFile::new(Arc::clone(&data), geometry, info.clone()));
+        Ok(Self { info, geometry, way, held: file, data, ranges })
+    }
+}
+
+impl KernelDevice {
+    fn no_ring(&self, source: io::Error) -> OpenError {
+        OpenError::System { action: "make an io_uring for", device: self.info.spec.clone(), source }
     }
 }
 
@@ -79,10 +91,18 @@ impl BlockDevice for KernelDevice {
         }
         match RingQueue::new(data, self.geometry, pool, depth) {
             Ok(queue) => Ok(Box::new(queue)),
-            Err(source) => {
-                let device = self.info.spec.clone();
-                Err(OpenError::System { action: "make an io_uring for", device, source })
-            }
+            Err(source) => Err(self.no_ring(source)),
+        }
+    }
+
+    fn ranges(&self, depth: u32) -> Result<Box<dyn RangeQueue>, OpenError> {
+        let shared = Arc::clone(&self.ranges);
+        if self.way == Way::Pread {
+            return Ok(Box::new(CallRanges::new(shared, depth)));
+        }
+        match RingRanges::new(shared, depth) {
+            Ok(ranges) => Ok(Box::new(ranges)),
+            Err(source) => Err(self.no_ring(source)),
         }
     }
 

@@ -1,9 +1,11 @@
 //! How long a file is and in which units it can be read.
 
-use std::fs::File;
+use std::fs::{self, File};
 
 use engine_block::cut::Geometry;
-use rustix::fs::{AtFlags, FileType, SeekFrom, StatxFlags, fstat, ioctl_blksszget, seek, statx};
+use rustix::fs::{
+    AtFlags, FileType, SeekFrom, StatxFlags, fstat, ioctl_blksszget, major, minor, seek, statx,
+};
 use rustix::io::Errno;
 
 /// Longest single command. The kernel splits it further where the device wants that; cutting it smaller here would
@@ -37,6 +39,30 @@ pub(crate) fn size(file: &File) -> rustix::io::Result<u64> {
         return seek(file, SeekFrom::End(0));
     }
     u64::try_from(stat.st_size).map_err(|_| Errno::OVERFLOW)
+}
+
+/// The smallest unit that a device behind `file` knows, however it is read.
+pub(crate) fn sector(file: &File) -> u32 {
+    const SMALLEST: u32 = 512;
+    let disk = fstat(file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice);
+    if disk { ioctl_blksszget(file).map_or(SMALLEST, |sector| sector.max(SMALLEST)) } else { SMALLEST }
+}
+
+/// Whether the kernel can give ranges of `file` back, as far as can be told before it is tried.
+pub(crate) fn discards(file: &File) -> bool {
+    let Ok(stat) = fstat(file) else { return false };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::BlockDevice {
+        return true;
+    }
+    // Punching into a block device needs its write-zeroes command (`blkdev_fallocate`). Partitions have the queue of
+    // their disk.
+    let number = format!("{}:{}", major(stat.st_rdev), minor(stat.st_rdev));
+    let limit = |queue: &str| {
+        let told =
+            fs::read_to_string(format!("/sys/dev/block/{number}/{queue}/write_zeroes_max_bytes")).ok()?;
+        told.trim().parse::<u64>().ok()
+    };
+    limit("queue").or_else(|| limit("../queue")).is_some_and(|bytes| bytes > 0)
 }
 
 /// In which units `file` can be read past the page cache; `None` where the kernel says that it cannot.

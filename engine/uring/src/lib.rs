@@ -18,6 +18,7 @@ mod choice;
 mod device;
 mod geometry;
 mod pread_queue;
+mod ranges;
 mod ring;
 mod ring_queue;
 

@@ -16,7 +16,7 @@ use io_uring::{EnterFlags, IoUring, opcode, squeue};
 const FIXED_BUFFERS: u32 = 16;
 
 /// The file's place in the table of registered files.
-const FILE: Fixed = Fixed(0);
+pub(crate) const FILE: Fixed = Fixed(0);
 
 /// Registrations on arenas name the ring that they are for.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -126,6 +126,16 @@ impl Ring {
         };
         // SAFETY: The caller keeps the target valid; the file is registered with the ring.
         unsafe { self.io.submission().push(&entry.user_data(mark)) }.is_ok()
+    }
+
+    /// Queues any call on the ring's [`FILE`]. Answers `false` where the submission queue is full.
+    ///
+    /// # Safety
+    /// All memory that the entry names must be valid for its operation, and of that which the kernel writes the
+    /// compiler must know nothing, until the completion was taken.
+    pub(crate) unsafe fn push_entry(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: The caller keeps the memory valid; the file is registered with the ring.
+        unsafe { self.io.submission().push(entry) }.is_ok()
     }
 
     /// Starts what was pushed and, where `want` is set, waits for a completion, at most as long as `limit` says.

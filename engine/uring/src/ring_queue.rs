@@ -23,7 +23,7 @@ const MOST_COMMANDS: u32 = 4096;
 const MOST_RETRIES: u32 = 1000;
 
 /// How long a queue that is dropped waits for what is in flight. Kernel drivers give up on a device sooner.
-const DRAIN_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 
 /// One worker's io_uring.
 ///

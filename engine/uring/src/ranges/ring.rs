@@ -1,0 +1,227 @@
+//! Ranges by an io_uring.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine_block::cut::Slots;
+use engine_block::{IoError, Operation, RangeCompletion, RangeQueue, RangeRequest, Wait};
+use engine_dma::{Pool, to_u64, to_usize};
+use io_uring::types::FsyncFlags;
+use io_uring::{opcode, squeue};
+
+use super::RangeFile;
+use super::task::{Call, Next, Task};
+use crate::ring::{Entered, FILE, Ring};
+use crate::ring_queue::DRAIN_LIMIT;
+
+/// Most requests that one queue has in flight.
+const MOST_DEPTH: u32 = 4096;
+
+/// One worker's io_uring for ranges: one call of each request is in flight at a time.
+///
+/// As with [`RingQueue`](crate::ring_queue::RingQueue), the kernel lets only the thread that first submits use the
+/// ring; the queue may move to another thread while nothing is in flight.
+#[derive(Debug)]
+pub(crate) struct RingRanges {
+    ring: Ring,
+    shared: Arc<RangeFile>,
+    pool: Pool,
+    tasks: Slots<Task>,
+    finished: VecDeque<RangeCompletion>,
+}
+
+impl RingRanges {
+    /// A queue for `depth` requests.
+    ///
+    /// # Errors
+    /// Where the kernel grants no further ring.
+    pub(crate) fn new(shared: Arc<RangeFile>, depth: u32) -> io::Result<Self> {
+        let depth = depth.clamp(1, MOST_DEPTH);
+        let ring = Ring::new(depth, &shared.file)?;
+        let pool = shared.bounce();
+        let depth = to_usize(depth.into());
+        Ok(Self { ring, shared, pool, tasks: Slots::new(depth), finished: VecDeque::with_capacity(depth) })
+    }
+
+    /// Hands the next call of a task to the ring, or ends the task.
+    fn advance(&mut self, mark: usize) {
+        let Some(task) = self.tasks.get_mut(mark) else { return };
+        let Some(call) = task.prepare(&self.shared, &mut self.pool) else { return self.end(mark) };
+        let entry = entry(call, task.vectors()).user_data(to_u64(mark));
+        // SAFETY: The task stays in its slot, and with it the vectors and all memory that they name, until the
+        // completion of this call was taken; where that cannot be waited for, it is never dropped.
+        let pushed = unsafe { self.ring.push_entry(&entry) };
+        // There are as many tasks as places in the submission queue, and each has one call.
+        debug_assert!(pushed);
+        if !pushed {
+            task.stop(libc::EBUSY);
+            self.end(mark);
+        }
+    }
+
+    fn end(&mut self, mark: usize) {
+        if let Some(task) = self.tasks.remove(mark) {
+            self.finished.push_back(task.complete());
+        }
+    }
+
+    /// Takes the completions that are there.
+    fn reap(&mut self) {
+        while let Some((mark, result)) = self.ring.completion() {
+            let mark = to_usize(mark);
+            match self.tasks.get_mut(mark).map(|task| task.after(result, &self.shared)) {
+                Some(Next::Again) => self.advance(mark),
+                Some(Next::Ended) => self.end(mark),
+                None => {}
+            }
+        }
+    }
+
+    /// Makes the ring usable by this thread, with a new one where it belongs to another.
+    fn prepare(&mut self) -> io::Result<()> {
+        if self.ring.claim()? {
+            return Ok(());
+        }
+        self.renew()?;
+        self.ring.claim().map(drop)
+    }
+
+    fn renew(&mut self) -> io::Result<()> {
+        self.ring = Ring::new(self.ring.entries(), &self.shared.file)?;
+        Ok(())
+    }
+
+    /// Gives up on everything in flight because the ring has failed or belongs to another thread. The kernel may
+    /// still use the memory, so that is never let go.
+    fn abandon(&mut self, errno: i32) {
+        let requests = self.tasks.taken();
+        tracing::error!(
+            errno,
+            requests,
+            "an io_uring failed with requests in flight; their memory is given up"
+        );
+        self.finished.extend(self.tasks.drain().map(|task| task.abandon(errno)));
+        if let Err(error) = self.renew() {
+            tracing::error!(%error, "no new io_uring after one failed");
+        }
+    }
+
+    fn enter(&mut self, want: bool, limit: Option<Duration>) -> Result<Entered, IoError> {
+        let failed = |errno| IoError { operation: Operation::Flush, offset: 0, length: 0, errno };
+        if self.ring.is_foreign() {
+            if self.tasks.taken() > 0 {
+                self.abandon(libc::ECANCELED);
+                return Err(failed(libc::ECANCELED));
+            }
+            return Ok(Entered::Back);
+        }
+        self.ring.enter(want, limit).map_err(|error| {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            self.abandon(errno);
+            failed(errno)
+        })
+    }
+
+    fn wait(&mut self, wait: Wait) -> Result<(), IoError> {
+        let deadline = match wait {
+            Wait::For(time) => Instant::now().checked_add(time),
+            Wait::No | Wait::One => None,
+        };
+        loop {
+            self.reap();
+            let want = wait != Wait::No && self.finished.is_empty() && self.tasks.taken() > 0;
+            let limit = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let entered = self.enter(want, limit.filter(|_| want))?;
+            self.reap();
+            let over = entered == Entered::TimeOver || limit.is_some_and(|left| left.is_zero());
+            if !want || !self.finished.is_empty() || over {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The entry of the submission queue that asks for a call.
+fn entry(call: Call, vectors: &[libc::iovec]) -> squeue::Entry {
+    let count = u32::try_from(vectors.len()).unwrap_or(u32::MAX);
+    // One part needs no list, which the kernel would have to fetch.
+    let single = match vectors {
+        [only] => u32::try_from(only.iov_len).ok().map(|length| (only.iov_base.cast::<u8>(), length)),
+        _ => None,
+    };
+    match (call, single) {
+        (Call::Read { offset }, Some((address, length))) => {
+            opcode::Read::new(FILE, address, length).offset(offset).build()
+        }
+        (Call::Read { offset }, None) => {
+            opcode::Readv::new(FILE, vectors.as_ptr(), count).offset(offset).build()
+        }
+        (Call::Write { offset }, Some((address, length))) => {
+            opcode::Write::new(FILE, address, length).offset(offset).build()
+        }
+        (Call::Write { offset }, None) => {
+            opcode::Writev::new(FILE, vectors.as_ptr(), count).offset(offset).build()
+        }
+        (Call::Sync, _) => opcode::Fsync::new(FILE).flags(FsyncFlags::DATASYNC).build(),
+        (Call::Allocate { mode, offset, length }, _) => {
+            opcode::Fallocate::new(FILE, length).offset(offset).mode(mode).build()
+        }
+    }
+}
+
+impl RangeQueue for RingRanges {
+    fn submit(&mut self, request: RangeRequest) -> Result<(), RangeCompletion> {
+        let tag = request.tag;
+        let refused = |error| RangeCompletion { tag, result: Err(error) };
+        request.check(&self.shared.info).map_err(refused)?;
+        if self.tasks.taken() > 0 && self.ring.is_foreign() {
+            self.abandon(libc::ECANCELED);
+        }
+        if self.tasks.is_full() {
+            return Err(refused(request.error(libc::EBUSY)));
+        }
+        if let Err(error) = self.prepare() {
+            return Err(refused(request.error(error.raw_os_error().unwrap_or(libc::EIO))));
+        }
+        match self.tasks.insert(Task::new(request)) {
+            Ok(mark) => {
+                self.advance(mark);
+                Ok(())
+            }
+            Err(mut task) => {
+                task.stop(libc::EBUSY);
+                Err(task.complete())
+            }
+        }
+    }
+
+    fn poll(&mut self, wait: Wait, done: &mut Vec<RangeCompletion>) -> Result<usize, IoError> {
+        let outcome = self.wait(wait);
+        let count = self.finished.len();
+        done.extend(self.finished.drain(..));
+        // What completed because the ring failed is passed on first; the failure is told with nothing to pass on.
+        if count > 0 { Ok(count) } else { outcome.map(|()| 0) }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.tasks.taken() + self.finished.len()
+    }
+}
+
+impl Drop for RingRanges {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + DRAIN_LIMIT;
+        self.tasks.each(|task| task.stop(libc::ECANCELED));
+        self.reap();
+        while self.tasks.taken() > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.abandon(libc::ETIMEDOUT);
+            } else if self.enter(true, Some(left)).is_ok() {
+                self.reap();
+            }
+        }
+    }
+}
