@@ -39,17 +39,28 @@ pub(crate) fn of_image(path: &Path, stat: &Stat) -> String {
     found.retain(|opener| opener.process != std::process::id() || opener.writes);
     match found.iter().find(|opener| opener.writes).or_else(|| found.first()) {
         Some(opener) => format!("{opener} and locked it; end it first"),
-        None => "something that cannot be told from here locked it for writing".into(),
+        None => "something that cannot be told from here locked it".into(),
     }
 }
 
 /// Says which loop device may change an image, if one may.
 pub(crate) fn loop_writing_to(stat: &Stat) -> Option<String> {
-    let ours = |device: &LoopDevice| {
-        // A file that was renamed or deleted since is no longer found by this name, and by no other.
-        fs::metadata(&device.backing).is_ok_and(|meta| meta.dev() == stat.st_dev && meta.ino() == stat.st_ino)
-    };
-    loops().iter().filter(|device| ours(device)).find_map(writer_of)
+    loops().iter().filter(|device| stands_on(device, stat)).find_map(writer_of)
+}
+
+/// Says which loop device stands on an image, if one does.
+pub(crate) fn loop_on(stat: &Stat) -> Option<String> {
+    let device = loops().into_iter().find(|device| stands_on(device, stat))?;
+    let name = device.name.display();
+    Some(match mounts_of(&device.number.relatives()).first() {
+        Some(mount) => format!("{name} stands on it: {}", told(mount)),
+        None => format!("{name} stands on it; losetup --detach {name} first"),
+    })
+}
+
+/// A file that was renamed or deleted since is no longer found by this name, and by no other.
+fn stands_on(device: &LoopDevice, stat: &Stat) -> bool {
+    fs::metadata(&device.backing).is_ok_and(|meta| meta.dev() == stat.st_dev && meta.ino() == stat.st_ino)
 }
 
 fn writer_of(device: &LoopDevice) -> Option<String> {

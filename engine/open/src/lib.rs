@@ -31,6 +31,7 @@ pub use engine_block::OpenError;
 pub use engine_uring::{Backend, Direct};
 use engine_uring::{KernelDevice, Preference};
 
+use crate::source::Use;
 use crate::spec::Spec;
 
 /// How to open a device.
@@ -43,7 +44,8 @@ pub struct OpenOptions {
     /// Whether to keep others from changing the device while it is open, and to refuse it where one might. Without
     /// this, what is read may be of no one moment.
     pub exclusive: bool,
-    /// Whether the device is only read. Nothing else is served yet.
+    /// Whether the device is only read. Otherwise it is opened for writing too, and with `exclusive` for nobody else:
+    /// what anybody has open, mounted or attached is refused.
     pub read_only: bool,
 }
 
@@ -60,13 +62,13 @@ impl Default for OpenOptions {
 /// # Errors
 /// Where the spec names nothing that can be opened, something else holds the device, or the system refuses it.
 pub fn open(spec: &str, options: &OpenOptions) -> Result<Arc<dyn BlockDevice>, OpenError> {
-    if !options.read_only {
-        return Err(OpenError::Spec(format!(
-            "cannot open {spec} for writing: devices are only read; open it read-only"
-        )));
-    }
     let Spec::Path(path) = Spec::parse(spec)?;
-    let file = source::open(path, spec, options.exclusive)?;
+    let wanted = match (options.exclusive, options.read_only) {
+        (false, read_only) => Use::Unguarded { writes: !read_only },
+        (true, true) => Use::Reading,
+        (true, false) => Use::Writing,
+    };
+    let file = source::open(path, spec, wanted)?;
     let preference = Preference { backend: options.backend, direct: options.direct };
     let device = KernelDevice::new(file, spec, preference)?;
     tracing::info!(bytes = device.info().size, "reading by {}", device.info().path);

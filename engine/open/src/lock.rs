@@ -1,7 +1,7 @@
 //! Locks on image files.
 //!
-//! Readers of one image do not disturb each other; a writer would. So readers take shared locks, of the kinds that
-//! programs which write images know:
+//! Readers of one image do not disturb each other; a writer would. So readers take shared locks and a writer takes
+//! locks that go with nobody else's, of the kinds that programs which write images know:
 //!
 //! - flock(2), as util-linux and udev take it;
 //! - open-file-description record locks on the bytes by which qemu tells what its processes do with an image
@@ -26,10 +26,30 @@ const RESIZE: i64 = 3;
 /// What the lock came to.
 #[derive(Debug)]
 pub(crate) enum Locked {
-    /// The image is ours to read as long as the file is open.
-    Shared,
-    /// Somebody writes to it, or wants it alone.
+    /// The image is ours as long as the file is open.
+    Ours,
+    /// Somebody else has it in a way that does not go with ours.
     Refused,
+}
+
+/// Locks `file`, which is to be written to, against everybody else.
+///
+/// # Errors
+/// Where the file system has no locks.
+pub(crate) fn own(file: &File) -> io::Result<Locked> {
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(Locked::Refused),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let unshared = [CONSISTENT_READ, WRITE, RESIZE].map(|permission| UNSHARED + permission);
+    for byte in [USED + CONSISTENT_READ, USED + WRITE].into_iter().chain(unshared) {
+        if !take(file, byte)? {
+            return Ok(Locked::Refused);
+        }
+    }
+    // Any lock anywhere on the file that is not ours. Where two come at once, both may be refused.
+    Ok(if held(file, libc::F_WRLCK, 0, 0)? { Locked::Refused } else { Locked::Ours })
 }
 
 /// Locks `file` against those who would write to it.
@@ -47,11 +67,8 @@ pub(crate) fn share(file: &File) -> io::Result<Locked> {
         return Ok(Locked::Refused);
     }
     for byte in [USED + CONSISTENT_READ, UNSHARED + WRITE, UNSHARED + RESIZE] {
-        let wanted = record(libc::F_RDLCK, byte, 1);
-        match fcntl(file, FcntlArg::F_OFD_SETLK(&wanted)) {
-            Ok(_) => {}
-            Err(Errno::EAGAIN | Errno::EACCES) => return Ok(Locked::Refused),
-            Err(error) => return Err(error.into()),
+        if !take(file, byte)? {
+            return Ok(Locked::Refused);
         }
     }
     // Locks of one open file do not collide with each other, so what is held now is held by somebody else.
@@ -60,7 +77,16 @@ pub(crate) fn share(file: &File) -> io::Result<Locked> {
             return Ok(Locked::Refused);
         }
     }
-    Ok(Locked::Shared)
+    Ok(Locked::Ours)
+}
+
+/// Takes a shared lock of one byte; whether it could be had.
+fn take(file: &File, byte: i64) -> io::Result<bool> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&record(libc::F_RDLCK, byte, 1))) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether a lock of this kind could not be had.

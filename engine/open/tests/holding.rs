@@ -8,7 +8,9 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
+use engine_block::BlockDevice;
 use engine_open::{OpenError, open};
 use loops::{Loop, run};
 use nix::fcntl::{FcntlArg, fcntl};
@@ -34,6 +36,19 @@ fn holder(path: &Path) -> String {
             assert_eq!(device, path.to_str().unwrap());
             holder
         }
+        other => panic!("{} should be busy: {other:?}", path.display()),
+    }
+}
+
+fn own(path: &Path) -> Result<Arc<dyn BlockDevice>, OpenError> {
+    let options = engine_open::OpenOptions { read_only: false, ..engine_open::OpenOptions::default() };
+    open(path.to_str().unwrap(), &options)
+}
+
+/// Who is named as the holder of what is to be written to.
+fn holder_against_writing(path: &Path) -> String {
+    match own(path) {
+        Err(OpenError::Busy { holder, .. }) => holder,
         other => panic!("{} should be busy: {other:?}", path.display()),
     }
 }
@@ -90,7 +105,7 @@ fn image_under_record_lock_of_a_writer_is_refused_until_it_is_gone() {
         l_pid: 0,
     };
     fcntl(&writer, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
-    assert!(holder(&path).contains("for writing"));
+    assert!(holder(&path).contains("locked it"));
     drop(writer);
 
     let device = open(path.to_str().unwrap(), &engine_open::OpenOptions::default()).unwrap();
@@ -257,4 +272,81 @@ fn block_device_mounted_where_only_another_process_sees_it_is_refused_and_that_p
         assert!(told.contains(&shell.id().to_string()), "{told}");
     }
     try_open(device.path(), true).unwrap();
+}
+
+#[test]
+fn image_opened_for_writing_is_nobody_elses() {
+    let (_directory, path) = image();
+    let me = format!("process {}", std::process::id());
+    let writer = own(&path).unwrap();
+    assert!(writer.info().writable);
+    assert!(holder(&path).contains(&me));
+    assert!(holder_against_writing(&path).contains(&me));
+    try_open(&path, false).unwrap();
+    drop(writer);
+
+    let reader = open(path.to_str().unwrap(), &engine_open::OpenOptions::default()).unwrap();
+    let told = holder_against_writing(&path);
+    assert!(told.contains("locked it"), "{told}");
+    drop(reader);
+
+    let locked = File::open(&path).unwrap();
+    for byte in [100, 5000] {
+        let lock = libc::flock {
+            l_type: libc::F_RDLCK as i16,
+            l_whence: libc::SEEK_SET as i16,
+            l_start: byte,
+            l_len: 1,
+            l_pid: 0,
+        };
+        fcntl(&locked, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+        assert!(own(&path).is_err(), "byte {byte}");
+        fcntl(&locked, FcntlArg::F_OFD_SETLK(&libc::flock { l_type: libc::F_UNLCK as i16, ..lock })).unwrap();
+    }
+    own(&path).unwrap();
+}
+
+#[test]
+fn image_opened_for_writing_keeps_qemu_out_altogether() {
+    let (_directory, path) = image();
+    let name = path.to_str().unwrap();
+    if !run("qemu-io", &["--version"]) {
+        println!("skipped: no qemu-io");
+        return;
+    }
+    let read = ["-r", "-f", "raw", "-c", "read 0 512", name];
+    let writer = own(&path).unwrap();
+    assert!(!run("qemu-io", &read));
+    drop(writer);
+    assert!(run("qemu-io", &read));
+}
+
+#[test]
+fn image_under_a_loop_device_is_not_opened_for_writing() {
+    let (_directory, path) = image();
+    let Some(device) = Loop::attach(&path, &["--read-only"]) else { return };
+    let told = holder_against_writing(&path);
+    assert!(told.contains(&format!("losetup --detach {}", device.name())), "{told}");
+    drop(device);
+    own(&path).unwrap();
+}
+
+#[test]
+fn block_device_opened_for_writing_is_nobody_elses() {
+    let (_directory, path) = image();
+    let Some(device) = Loop::attach(&path, &[]) else { return };
+    let writer = own(device.path()).unwrap();
+    assert!(writer.info().writable);
+    assert!(holder(device.path()).contains(&format!("process {}", std::process::id())));
+    holder_against_writing(device.path());
+    drop(writer);
+    assert!(run("mkfs.ext4", &["-q".as_ref(), device.path().as_os_str()]));
+    let mount = Mount::new(device.path(), "ro");
+    assert!(holder_against_writing(device.path()).contains(mount.0.to_str().unwrap()));
+    drop(mount);
+    own(device.path()).unwrap();
+    drop(device);
+    let Some(device) = Loop::attach(&path, &["--read-only"]) else { return };
+    let refused = own(device.path()).unwrap_err().to_string();
+    assert!(refused.contains("the device is read-only"), "{refused}");
 }

@@ -36,10 +36,14 @@ fn what_is_no_file_or_disk_is_refused_by_what_it_is() {
 }
 
 #[test]
-fn writing_is_refused() {
+fn device_is_writable_only_where_it_was_opened_so() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let options = OpenOptions { read_only: false, ..OpenOptions::default() };
-    open(file.path().to_str().unwrap(), &options).unwrap_err();
+    file.as_file().set_len(8192).unwrap();
+    let spec = file.path().to_str().unwrap();
+    for read_only in [true, false] {
+        let device = open(spec, &OpenOptions { read_only, ..OpenOptions::default() }).unwrap();
+        assert_eq!(device.info().writable, !read_only);
+    }
 }
 
 #[test]
