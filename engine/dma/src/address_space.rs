@@ -231,8 +231,20 @@ impl Unmapped {
         self.gone.iter().map(|mapping| mapping.length).sum()
     }
 
+    /// As [`settle`](Self::settle), for those who do something about it before they wait on.
+    ///
+    /// # Errors
+    /// This again, where somebody still holds one of them.
+    pub fn try_settle(self, limit: Duration) -> Result<(), Self> {
+        if self.is_settled_within(limit) { Ok(()) } else { Err(self) }
+    }
+
     /// Waits until no view and no command holds any of them, but not longer than `limit`; whether that came about.
     pub fn settle(self, limit: Duration) -> bool {
+        self.is_settled_within(limit)
+    }
+
+    fn is_settled_within(&self, limit: Duration) -> bool {
         let start = Instant::now();
         loop {
             if self.gone.iter().all(|mapping| Arc::strong_count(mapping) == 1) {
@@ -264,16 +276,18 @@ impl View {
         Self::default()
     }
 
-    /// Sees what is mapped now.
+    /// Sees what is mapped now; whether that may differ from what was seen before.
     #[inline]
-    pub fn refresh(&mut self, space: &AddressSpace) {
+    pub fn refresh(&mut self, space: &AddressSpace) -> bool {
         let generation = space.generation.load(Ordering::Acquire);
         if generation != self.generation {
             // A change between the two is seen by the next call, for which the number then differs.
             self.table = space.current();
             self.generation = generation;
             self.last = 0;
+            return true;
         }
+        false
     }
 
     /// Sees nothing any more, until it is refreshed.

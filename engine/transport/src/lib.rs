@@ -21,4 +21,4 @@ mod transport;
 pub use error::TransportError;
 pub use interrupt::Interrupt;
 pub use memory::TransportMemory;
-pub use transport::{Assist, Transport};
+pub use transport::{Assist, Transport, next_id};

@@ -2,11 +2,19 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine_dma::{Arena, Region};
 
 use crate::{Interrupt, TransportError};
+
+/// A number that no other transport of this process has, for [`Transport::id`].
+#[must_use]
+pub fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 32);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 /// What came of letting the controller work on the caller's thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

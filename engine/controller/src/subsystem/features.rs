@@ -2,7 +2,7 @@
 //! [`feature_commands`](super::feature_commands).
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +20,7 @@ pub struct Features {
     write_cache: AtomicBool,
     retry_delays: AtomicBool,
     coalescing: AtomicU32,
-    burst: AtomicU8,
+    arbitration: AtomicU32,
     events: AtomicU32,
 }
 
@@ -116,7 +116,7 @@ impl Default for Features {
             write_cache: AtomicBool::default(),
             retry_delays: AtomicBool::default(),
             coalescing: AtomicU32::default(),
-            burst: AtomicU8::default(),
+            arbitration: AtomicU32::default(),
             events: AtomicU32::default(),
         };
         features.change(|_| ());
@@ -154,11 +154,18 @@ impl Features {
         self.values().uncoalesced.contains(&vector)
     }
 
+    /// Arbitration: burst and weights, as the feature's dword has them.
+    #[must_use]
+    #[inline]
+    pub fn arbitration(&self) -> u32 {
+        self.arbitration.load(Ordering::Relaxed)
+    }
+
     /// How many commands of a queue may start before the next queue's turn; none for no limit.
     #[must_use]
     #[inline]
     pub fn burst(&self) -> Option<u32> {
-        let exponent = self.burst.load(Ordering::Relaxed);
+        let exponent = self.arbitration() & 7;
         (exponent < 7).then(|| 1 << exponent)
     }
 
@@ -207,8 +214,7 @@ impl Features {
         let [acre, ..] = values.behavior;
         self.retry_delays.store(acre != 0, Ordering::Relaxed);
         self.coalescing.store(values.coalescing, Ordering::Relaxed);
-        let [arbitration, ..] = values.arbitration.to_le_bytes();
-        self.burst.store(arbitration & 7, Ordering::Relaxed);
+        self.arbitration.store(values.arbitration, Ordering::Relaxed);
         self.events.store(values.events, Ordering::Relaxed);
         answer
     }

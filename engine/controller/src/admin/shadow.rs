@@ -1,0 +1,83 @@
+//! Doorbells in the host's memory (Base, section 5.2.5).
+
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use engine_dma::{View, to_usize};
+use engine_nvme_spec::{Sqe, Status, dbbuf};
+
+use crate::controller::Inner;
+use crate::processor::Processor;
+use crate::queue::RingMemory;
+
+/// The host's two pages: its doorbells, and up to where the controller says that it looks by itself.
+#[derive(Debug)]
+pub(crate) struct ShadowDoorbells {
+    doorbells: RingMemory,
+    events: RingMemory,
+}
+
+impl ShadowDoorbells {
+    pub(crate) fn value(&self, queue: u16, completion: bool, stride: u8) -> Option<u32> {
+        Some(word(&self.doorbells, queue, completion, stride)?.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn clear(&self, queue: u16, completion: bool, stride: u8) {
+        for memory in [&self.doorbells, &self.events] {
+            if let Some(word) = word(memory, queue, completion, stride) {
+                word.store(0, Ordering::Release);
+            }
+        }
+    }
+
+    /// Says up to where the tail of a submission queue was seen: where `wake`, a host that goes on from there writes the
+    /// register; where not, it need not.
+    fn announce(&self, queue: u16, tail: u16, wake: bool, stride: u8) {
+        if let Some(word) = word(&self.events, queue, false, stride) {
+            // A host that goes on from `tail` passes the index `tail`, and not the one before.
+            let index = if wake { tail } else { tail.wrapping_sub(1) };
+            word.store(index.into(), Ordering::Release);
+        }
+    }
+
+    pub(crate) fn is_current(&self, view: &mut View) -> bool {
+        self.doorbells.is_current(view) && self.events.is_current(view)
+    }
+}
+
+fn word(memory: &RingMemory, queue: u16, completion: bool, stride: u8) -> Option<&AtomicU32> {
+    memory.word32(to_usize(dbbuf::place(queue, completion, stride)))
+}
+
+impl Inner {
+    pub(super) fn configure_shadow(&self, admin: &mut Processor, sqe: &Sqe) -> Result<Status, Status> {
+        let page = self.shared.page();
+        let (first, second) = (sqe.prp1.get(), sqe.prp2.get());
+        if !first.is_multiple_of(page) || !second.is_multiple_of(page) {
+            return Err(Status::PRP_OFFSET_INVALID.final_());
+        }
+        let invalid = Status::INVALID_FIELD.final_();
+        let mut find = |iova| RingMemory::find(&mut admin.view, iova, to_usize(page)).ok_or(invalid);
+        let shadow = ShadowDoorbells { doorbells: find(first)?, events: find(second)? };
+        self.shared.use_shadow(Some(shadow));
+        Ok(Status::SUCCESS)
+    }
+
+    /// Tells hosts with doorbells of their own whether thread `number` must be woken, or polls.
+    pub(crate) fn announce(&self, number: usize, wake: bool) {
+        let shadow = self.shared.shadow.read();
+        let Some(shadow) = &*shadow else { return };
+        let stride = self.shared.stride();
+        if let Some(slot) = self.slots.get(number) {
+            for (queue, tail) in slot.lock().heard() {
+                shadow.announce(queue, tail, wake, stride);
+            }
+        }
+        if number == 0 {
+            for (queue, tail) in self.admin.lock().heard() {
+                shadow.announce(queue, tail, wake, stride);
+            }
+        }
+        // The host writes its doorbell, then reads the index; we wrote the index, and look at the doorbell next.
+        fence(Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,376 @@
+//! The commands of I/O queues (NVM, section 3).
+
+use std::time::{Duration, Instant};
+
+use engine_block::Operation;
+use engine_dma::{View, to_usize};
+use engine_nvme_spec::{NvmOpcode, Sqe, Status, nvm};
+use zerocopy::FromBytes;
+
+use crate::backing::{Io, Memory, Started};
+use crate::controller::Shared;
+use crate::data::Runs;
+use crate::faults::Effect;
+use crate::processor::{Pending, Processor, Scratch};
+
+/// How long a step of a command of several steps may take.
+const STEP_LIMIT: Duration = Duration::from_secs(60);
+
+/// What became of a command that was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// It is over: its status and the first dword of its completion.
+    Now(Status, u32),
+    /// Its backing is at work.
+    Pending,
+    /// It is answered when something happens.
+    Later,
+}
+
+impl From<Status> for Done {
+    fn from(status: Status) -> Self {
+        Self::Now(status, 0)
+    }
+}
+
+impl Processor {
+    /// Carries out a command, or starts to.
+    #[inline]
+    pub(crate) fn start(&mut self, shared: &Shared, sq_id: u16, sqe: &Sqe, effect: Option<Effect>) -> Done {
+        let started = match NvmOpcode(sqe.opcode) {
+            NvmOpcode::READ => self.transfer(shared, sq_id, sqe, Operation::Read, effect),
+            NvmOpcode::WRITE => self.transfer(shared, sq_id, sqe, Operation::Write, effect),
+            _ => self.start_rarer(shared, sq_id, sqe, effect),
+        };
+        started.unwrap_or_else(Done::from)
+    }
+
+    fn start_rarer(
+        &mut self,
+        shared: &Shared,
+        sq_id: u16,
+        sqe: &Sqe,
+        effect: Option<Effect>,
+    ) -> Result<Done, Status> {
+        if sqe.fuse() != 0 {
+            return Err(Status::INVALID_FIELD.final_());
+        }
+        match NvmOpcode(sqe.opcode) {
+            NvmOpcode::FLUSH => self.flush(shared, sq_id, sqe, effect),
+            NvmOpcode::WRITE_ZEROES => self.write_zeroes(sq_id, sqe, effect),
+            NvmOpcode::DATASET_MANAGEMENT => self.manage(shared, sqe).map(Done::from),
+            NvmOpcode::COMPARE => self.compare(shared, sqe).map(Done::from),
+            NvmOpcode::VERIFY => self.verify(shared, sqe).map(Done::from),
+            NvmOpcode::COPY => self.copy(shared, sqe),
+            _ => Err(Status::INVALID_OPCODE.final_()),
+        }
+    }
+
+    /// Read and Write.
+    fn transfer(
+        &mut self,
+        shared: &Shared,
+        sq_id: u16,
+        sqe: &Sqe,
+        operation: Operation,
+        effect: Option<Effect>,
+    ) -> Result<Done, Status> {
+        if sqe.fuse() != 0 {
+            return Err(Status::INVALID_FIELD.final_());
+        }
+        let to_host = operation == Operation::Read;
+        let (slba, blocks) = (sqe.slba(), u64::from(nvm::blocks(sqe)));
+        let namespace = &self.namespace(sqe.nsid.get())?.namespace;
+        let (offset, length) = namespace.range(slba, blocks)?;
+        if length > shared.options.transfer_most() {
+            return Err(Status::INVALID_FIELD.final_());
+        }
+        if !to_host && !namespace.is_writable() {
+            return Err(Status::NAMESPACE_WRITE_PROTECTED.final_());
+        }
+        self.runs.resolve(&mut self.view, sqe, length, shared.page(), to_host)?;
+        let durable = sqe.cdw12.get() & nvm::FORCE_UNIT_ACCESS != 0 || !shared.state.features().write_cache();
+        if !to_host && durable {
+            self.carry_out(sqe.nsid.get(), operation, offset, length)?;
+            self.step(sqe.nsid.get(), Operation::Flush, 0, 0, None)?;
+            return Ok(Done::from(Status::SUCCESS));
+        }
+        if effect == Some(Effect::Corrupt) && to_host {
+            self.carry_out(sqe.nsid.get(), operation, offset, length)?;
+            self.corrupt()?;
+            return Ok(Done::from(Status::SUCCESS));
+        }
+        self.begin(sq_id, sqe, operation, offset, length, effect)
+    }
+
+    /// Hands an operation to the backing.
+    #[inline]
+    fn begin(
+        &mut self,
+        sq_id: u16,
+        sqe: &Sqe,
+        operation: Operation,
+        offset: u64,
+        length: u64,
+        effect: Option<Effect>,
+    ) -> Result<Done, Status> {
+        let Some(&number) = self.free.last() else { return Err(Status::INTERNAL_ERROR) };
+        let io = Io { token: u64::from(number), operation, offset, length };
+        let place = to_usize(u64::from(sqe.nsid.get())).wrapping_sub(1);
+        let served = self.served.get_mut(place).and_then(Option::as_mut).ok_or(Status::INTERNAL_ERROR)?;
+        match served.queue.start(&io, &mut Memory::new(&mut self.view, &self.runs)) {
+            Started::Done(status) => Ok(Done::from(status)),
+            // The processor and each of its backing queues have the same depth; only operations of several steps
+            // come on top, and they leave nothing behind.
+            Started::Full => Err(Status::COMMAND_INTERRUPTED),
+            Started::Pending => {
+                self.free.pop();
+                let pending = Pending {
+                    sq_id,
+                    cid: sqe.cid.get(),
+                    opcode: sqe.opcode,
+                    nsid: sqe.nsid.get(),
+                    slba: sqe.slba(),
+                    bytes: length,
+                    operation,
+                    effect,
+                    orphaned: false,
+                };
+                if let Some(slot) = usize::try_from(number).ok().and_then(|at| self.pending.get_mut(at)) {
+                    *slot = Some(pending);
+                }
+                Ok(Done::Pending)
+            }
+        }
+    }
+
+    /// Changes a byte of what a read brought.
+    fn corrupt(&mut self) -> Result<(), Status> {
+        let mut bytes = vec![0; to_usize(self.runs.length())];
+        let mut memory = Memory::new(&mut self.view, &self.runs);
+        memory.read(&mut bytes)?;
+        let middle = bytes.len() / 2;
+        if let Some(byte) = bytes.get_mut(middle) {
+            *byte ^= 0x40;
+        }
+        memory.write(&bytes)
+    }
+
+    /// An operation on the host's memory, to its end.
+    fn carry_out(&mut self, nsid: u32, operation: Operation, offset: u64, length: u64) -> Result<(), Status> {
+        let io = Io { token: self.step_token(), operation, offset, length };
+        let mut view = std::mem::take(&mut self.view);
+        let runs = std::mem::take(&mut self.runs);
+        let started =
+            self.namespace(nsid).map(|served| served.queue.start(&io, &mut Memory::new(&mut view, &runs)));
+        (self.view, self.runs) = (view, runs);
+        self.conclude(started?, io.token)
+    }
+
+    fn conclude(&mut self, started: Started, token: u64) -> Result<(), Status> {
+        let status = match started {
+            Started::Done(status) => status,
+            Started::Full => Status::COMMAND_INTERRUPTED,
+            Started::Pending => self.wait_for(token),
+        };
+        if status.is_success() { Ok(()) } else { Err(status) }
+    }
+
+    /// A number for an operation that is waited for: no place in the table of those that are not has it.
+    fn step_token(&mut self) -> u64 {
+        self.steps = self.steps.wrapping_add(1);
+        self.steps | 1 << 63
+    }
+
+    /// Waits until an operation is over, keeping what else is over meanwhile for later.
+    fn wait_for(&mut self, token: u64) -> Status {
+        let start = Instant::now();
+        let mut over = Vec::new();
+        while start.elapsed() < STEP_LIMIT {
+            for served in self.served.iter_mut().flatten().filter(|served| served.queue.in_flight() > 0) {
+                served.queue.poll(Duration::from_millis(1), &mut over);
+            }
+            let found =
+                over.iter().position(|(other, _)| *other == token).map(|place| over.swap_remove(place));
+            self.stray.append(&mut over);
+            if let Some((_, status)) = found {
+                return status;
+            }
+        }
+        Status::INTERNAL_ERROR
+    }
+
+    /// One operation of several, on memory of this processor's own, to its end.
+    pub(crate) fn step(
+        &mut self,
+        nsid: u32,
+        operation: Operation,
+        offset: u64,
+        length: u64,
+        scratch: Option<&mut Scratch>,
+    ) -> Result<(), Status> {
+        let io = Io { token: self.step_token(), operation, offset, length };
+        let mut runs = Runs::default();
+        runs.set_contiguous(length);
+        let served = self.namespace(nsid)?;
+        let started = match scratch {
+            Some(scratch) => served.queue.start(&io, &mut Memory::new(&mut scratch.view, &runs)),
+            None => served.queue.start(&io, &mut Memory::new(&mut View::new(), &Runs::default())),
+        };
+        self.conclude(started, io.token)
+    }
+
+    fn flush(
+        &mut self,
+        shared: &Shared,
+        sq_id: u16,
+        sqe: &Sqe,
+        effect: Option<Effect>,
+    ) -> Result<Done, Status> {
+        if sqe.nsid.get() == engine_nvme_spec::ANY_NAMESPACE {
+            for nsid in Self::namespace_numbers(shared) {
+                self.step(nsid, Operation::Flush, 0, 0, None)?;
+            }
+            return Ok(Done::from(Status::SUCCESS));
+        }
+        self.namespace(sqe.nsid.get())?;
+        self.runs.clear();
+        self.begin(sq_id, sqe, Operation::Flush, 0, 0, effect)
+    }
+
+    fn write_zeroes(&mut self, sq_id: u16, sqe: &Sqe, effect: Option<Effect>) -> Result<Done, Status> {
+        let namespace = &self.namespace(sqe.nsid.get())?.namespace;
+        let (offset, length) = namespace.range(sqe.slba(), nvm::blocks(sqe).into())?;
+        if !namespace.is_writable() {
+            return Err(Status::NAMESPACE_WRITE_PROTECTED.final_());
+        }
+        self.runs.clear();
+        // Deallocated blocks read as zeros here, so what may be deallocated can as well be zeroed.
+        self.begin(sq_id, sqe, Operation::WriteZeroes, offset, length, effect)
+    }
+
+    /// Dataset Management: only what deallocates does anything.
+    fn manage(&mut self, shared: &Shared, sqe: &Sqe) -> Result<Status, Status> {
+        let nsid = sqe.nsid.get();
+        let count = to_usize(u64::from(sqe.cdw10.get() & 0xff)) + 1;
+        let deallocate = sqe.cdw11.get() & nvm::DSM_DEALLOCATE != 0;
+        let mut bytes = vec![0; count * size_of::<nvm::DsmRange>()];
+        self.fetch_data(shared, sqe, &mut bytes)?;
+        let namespace = &self.namespace(nsid)?.namespace;
+        if deallocate && !namespace.is_writable() {
+            return Err(Status::NAMESPACE_WRITE_PROTECTED.final_());
+        }
+        let ranges = <[nvm::DsmRange]>::ref_from_bytes(&bytes).map_err(|_| Status::INTERNAL_ERROR)?;
+        let found: Result<Vec<_>, Status> =
+            ranges.iter().map(|range| namespace.range(range.slba.get(), range.blocks.get().into())).collect();
+        for (offset, length) in found?.into_iter().filter(|(_, length)| deallocate && *length > 0) {
+            match self.step(nsid, Operation::Discard, offset, length, None) {
+                // Deallocating is advice (NVM, section 3.2.3); a backing that cannot keeps the blocks.
+                Err(status) if status.is(Status::INVALID_OPCODE) => break,
+                other => other?,
+            }
+        }
+        Ok(Status::SUCCESS)
+    }
+
+    /// Brings a command's own data, which its data pointer leads to.
+    fn fetch_data(&mut self, shared: &Shared, sqe: &Sqe, bytes: &mut [u8]) -> Result<(), Status> {
+        let length = engine_dma::to_u64(bytes.len());
+        self.runs.resolve(&mut self.view, sqe, length, shared.page(), false)?;
+        Memory::new(&mut self.view, &self.runs).read(bytes)
+    }
+
+    fn compare(&mut self, shared: &Shared, sqe: &Sqe) -> Result<Status, Status> {
+        let nsid = sqe.nsid.get();
+        let (offset, length) = self.namespace(nsid)?.namespace.range(sqe.slba(), nvm::blocks(sqe).into())?;
+        if length > shared.options.transfer_most() {
+            return Err(Status::INVALID_FIELD.final_());
+        }
+        let mut wanted = vec![0; to_usize(length)];
+        self.fetch_data(shared, sqe, &mut wanted)?;
+        let mut scratch = self.scratch(shared)?;
+        let outcome = self.step(nsid, Operation::Read, offset, length, Some(&mut scratch));
+        let mut there = vec![0; wanted.len()];
+        let copied = scratch.region.read(0, &mut there);
+        self.give_back(scratch);
+        outcome?;
+        copied.map_err(|_| Status::INTERNAL_ERROR)?;
+        if there == wanted { Ok(Status::SUCCESS) } else { Err(Status::COMPARE_FAILURE) }
+    }
+
+    fn verify(&mut self, shared: &Shared, sqe: &Sqe) -> Result<Status, Status> {
+        let nsid = sqe.nsid.get();
+        let (offset, length) = self.namespace(nsid)?.namespace.range(sqe.slba(), nvm::blocks(sqe).into())?;
+        let mut scratch = self.scratch(shared)?;
+        let most = shared.options.transfer_most();
+        let mut done = 0;
+        let mut outcome = Ok(());
+        while done < length && outcome.is_ok() {
+            let part = (length - done).min(most);
+            outcome = self.step(nsid, Operation::Read, offset + done, part, Some(&mut scratch));
+            done += part;
+        }
+        self.give_back(scratch);
+        outcome.map(|()| Status::SUCCESS)
+    }
+
+    /// Copy with descriptor format 0: all sources are read before anything is written, so that ranges may overlap.
+    fn copy(&mut self, shared: &Shared, sqe: &Sqe) -> Result<Done, Status> {
+        let nsid = sqe.nsid.get();
+        let dword = sqe.cdw12.get();
+        let (count, format) = (to_usize(u64::from(dword & 0xff)) + 1, dword >> 8 & 0xf);
+        if format != 0 {
+            return Err(Status::INVALID_FIELD.final_());
+        }
+        let limits = shared.copy_limits();
+        if count > usize::from(limits.ranges) {
+            return Err(Status::COMMAND_SIZE_LIMIT_EXCEEDED.final_());
+        }
+        let mut bytes = vec![0; count * size_of::<nvm::CopyRange>()];
+        self.fetch_data(shared, sqe, &mut bytes)?;
+        let ranges = <[nvm::CopyRange]>::ref_from_bytes(&bytes).map_err(|_| Status::INTERNAL_ERROR)?;
+        let namespace = &self.namespace(nsid)?.namespace;
+        let mut sources = Vec::with_capacity(count);
+        let mut blocks = 0;
+        for range in ranges {
+            let length = u64::from(range.blocks.get()) + 1;
+            if length > u64::from(limits.range_blocks) {
+                return Err(Status::COMMAND_SIZE_LIMIT_EXCEEDED.final_());
+            }
+            sources.push(namespace.range(range.slba.get(), length)?);
+            blocks += length;
+        }
+        let (target, total) = namespace.range(sqe.slba(), blocks)?;
+        if blocks > u64::from(limits.blocks) || total > shared.options.transfer_most() {
+            return Err(Status::COMMAND_SIZE_LIMIT_EXCEEDED.final_());
+        }
+        if !namespace.is_writable() {
+            return Err(Status::NAMESPACE_WRITE_PROTECTED.final_());
+        }
+        let mut scratch = self.scratch(shared)?;
+        let outcome = self.copy_through(nsid, &sources, target, &mut scratch);
+        self.give_back(scratch);
+        // Where it failed, the first dword says how many ranges were copied: none were.
+        Ok(Done::Now(outcome.err().unwrap_or(Status::SUCCESS), 0))
+    }
+
+    fn copy_through(
+        &mut self,
+        nsid: u32,
+        sources: &[(u64, u64)],
+        target: u64,
+        scratch: &mut Scratch,
+    ) -> Result<(), Status> {
+        let total: u64 = sources.iter().map(|(_, length)| length).sum();
+        let mut all = Vec::with_capacity(to_usize(total));
+        for &(offset, length) in sources {
+            self.step(nsid, Operation::Read, offset, length, Some(scratch))?;
+            let start = all.len();
+            all.resize(start + to_usize(length), 0);
+            let part = all.get_mut(start..).unwrap_or_default();
+            scratch.region.read(0, part).map_err(|_| Status::INTERNAL_ERROR)?;
+        }
+        scratch.region.write(0, &all).map_err(|_| Status::INTERNAL_ERROR)?;
+        self.step(nsid, Operation::Write, target, total, Some(scratch))
+    }
+}

@@ -1,0 +1,35 @@
+//! A software NVMe controller.
+//!
+//! A [`Subsystem`] has namespaces, each over a [`Backing`]; a [`Controller`] serves one host's queues on it, to the
+//! letter of the NVM Express Base Specification 2.1 ("Base") and the NVM Command Set Specification 1.1 ("NVM"). Doors
+//! lead to it: [`InProcess`] is a transport for a driver in this process; others pass on register accesses and memory
+//! maps of clients elsewhere.
+//!
+//! Nothing that a client does (any register, doorbell, command or address) can do more than fail its own commands or
+//! stop its own controller.
+#![forbid(unsafe_code)]
+#![deny(clippy::as_conversions, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod admin;
+pub mod backing;
+mod commands;
+mod controller;
+mod data;
+mod error;
+mod faults;
+mod in_process;
+mod interrupts;
+mod options;
+mod processor;
+mod queue;
+mod registers;
+pub mod subsystem;
+mod threads;
+
+pub use backing::{Backing, BackingQueue};
+pub use controller::Controller;
+pub use error::ControllerError;
+pub use faults::{Effect, Fault, Faults};
+pub use in_process::InProcess;
+pub use options::ControllerOptions;
+pub use subsystem::{Namespace, NamespaceOptions, Subsystem, SubsystemBuilder};

@@ -1,0 +1,620 @@
+//! Carries out the commands of some queues: the hot path.
+//!
+//! A processor owns its queues; nothing here takes a lock, allocates or reads the clock for a command that its backing
+//! carries out at once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine_block::Operation;
+use engine_dma::{AddressSpace, Region, View, to_usize};
+use engine_nvme_spec::{Cqe, Event, Sqe, Status};
+
+use crate::backing::BackingQueue;
+use crate::commands::Done;
+use crate::controller::Shared;
+use crate::data::Runs;
+use crate::faults::Effect;
+use crate::queue::{CompletionQueue, SubmissionQueue};
+use crate::subsystem::{CountersOfOne, ErrorRecord, Namespace, NamespaceView};
+
+/// Most commands of one queue that are fetched before others have their turn.
+const BURST_MOST: u32 = 64;
+
+/// A command that its backing is still working on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pending {
+    pub(crate) sq_id: u16,
+    pub(crate) cid: u16,
+    pub(crate) opcode: u8,
+    pub(crate) nsid: u32,
+    pub(crate) slba: u64,
+    pub(crate) bytes: u64,
+    pub(crate) operation: Operation,
+    pub(crate) effect: Option<Effect>,
+    /// Whether nobody wants to hear of it any more.
+    pub(crate) orphaned: bool,
+}
+
+/// A namespace, and this processor's way to its blocks.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) namespace: Arc<Namespace>,
+    pub(crate) queue: Box<dyn BackingQueue>,
+}
+
+/// An answer that is held back by a fault.
+#[derive(Debug)]
+struct Held {
+    /// None: until another answer was given.
+    until: Option<Instant>,
+    answer: Answer,
+}
+
+/// An answer to a command.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    sq_id: u16,
+    cid: u16,
+    status: Status,
+    dw0: u32,
+    effect: Option<Effect>,
+}
+
+/// Memory of a processor's own that commands can be carried out on, for those that need the bytes themselves.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    pub(crate) region: Arc<Region>,
+    pub(crate) view: View,
+}
+
+/// Works on some queues, on one thread at a time.
+#[derive(Debug)]
+pub(crate) struct Processor {
+    pub(crate) view: View,
+    pub(crate) runs: Runs,
+    namespaces: NamespaceView,
+    /// By number less one; made when a namespace is first named.
+    pub(crate) served: Vec<Option<Served>>,
+    submission_queues: Vec<SubmissionQueue>,
+    completion_queues: Vec<CompletionQueue>,
+    /// Which submission queue goes first in the next round.
+    first: usize,
+    pub(crate) pending: Vec<Option<Pending>>,
+    pub(crate) free: Vec<u32>,
+    pub(crate) over: Vec<(u64, Status)>,
+    /// Operations of several steps that are over while one waits for its own.
+    pub(crate) stray: Vec<(u64, Status)>,
+    held: Vec<Held>,
+    counters: CountersOfOne,
+    scratch: Option<Scratch>,
+    /// How many operations were waited for.
+    pub(crate) steps: u64,
+    depth: u32,
+}
+
+impl Processor {
+    pub(crate) fn new(counters: CountersOfOne, depth: u32) -> Self {
+        Self {
+            view: View::new(),
+            runs: Runs::default(),
+            namespaces: NamespaceView::default(),
+            served: Vec::new(),
+            submission_queues: Vec::new(),
+            completion_queues: Vec::new(),
+            first: 0,
+            pending: Vec::new(),
+            free: Vec::new(),
+            over: Vec::new(),
+            stray: Vec::new(),
+            held: Vec::new(),
+            counters,
+            scratch: None,
+            steps: 0,
+            depth,
+        }
+    }
+
+    /// Looks at every queue once, and starts what is there as I/O commands; whether there was anything to do. Where there
+    /// was not, waits at most `limit` for the backings.
+    pub(crate) fn round(&mut self, shared: &Shared, limit: Duration) -> bool {
+        self.round_of(shared, limit, |processor, sq_id, sqe, effect| {
+            processor.start(shared, sq_id, sqe, effect)
+        })
+    }
+
+    /// As [`round`](Self::round), for queues of other commands.
+    pub(crate) fn round_of(
+        &mut self,
+        shared: &Shared,
+        limit: Duration,
+        mut start: impl FnMut(&mut Self, u16, &Sqe, Option<Effect>) -> Done,
+    ) -> bool {
+        self.look(shared);
+        let mut worked = self.collect(shared, Duration::ZERO);
+        let count = self.submission_queues.len();
+        for turn in 0..count {
+            worked |= self.serve(shared, (self.first + turn) % count, &mut start);
+        }
+        self.first = if count > 0 { (self.first + 1) % count } else { 0 };
+        if !worked && !limit.is_zero() && self.in_flight() > 0 {
+            worked = self.collect(shared, limit);
+        }
+        self.signal(shared);
+        worked
+    }
+
+    /// Sees what is mapped and which namespaces there are now.
+    pub(crate) fn look(&mut self, shared: &Shared) {
+        if self.view.refresh(&shared.space) {
+            self.renew_rings(shared);
+        }
+        self.namespaces.refresh(shared.subsystem.namespaces());
+    }
+
+    /// Lets go of every mapping and namespace that nothing in flight needs, so that they can be taken away. Rings whose
+    /// memory is gone stop the controller.
+    pub(crate) fn let_go(&mut self, shared: &Shared) {
+        self.collect(shared, Duration::ZERO);
+        if self.view.refresh(&shared.space) {
+            self.renew_rings(shared);
+        }
+        self.signal(shared);
+        self.view.release();
+        self.namespaces.release();
+    }
+
+    fn renew_rings(&mut self, shared: &Shared) {
+        let view = &mut self.view;
+        let submissions = self.submission_queues.iter_mut().map(|queue| &mut queue.memory);
+        let completions = self.completion_queues.iter_mut().map(|queue| &mut queue.memory);
+        let mut lost = false;
+        for memory in submissions.chain(completions) {
+            lost |= !memory.is_current(view) && !memory.renew(view);
+        }
+        if lost {
+            tracing::warn!("the host took away the memory of a queue in use");
+            self.submission_queues.clear();
+            self.completion_queues.clear();
+            shared.fail();
+        }
+    }
+
+    /// Weights of the classes where weighted round robin was chosen (Base, section 3.4.4.2); the burst otherwise.
+    fn budget(shared: &Shared, priority: u8) -> u32 {
+        let arbitration = shared.arbitration();
+        let burst = shared.state.features().burst().unwrap_or(BURST_MOST);
+        if !shared.is_weighted() {
+            return burst.max(BURST_MOST / 2);
+        }
+        let weight = |shift: u32| (arbitration >> shift & 0xff) + 1;
+        let commands = match priority {
+            0 => BURST_MOST,
+            1 => burst * weight(24),
+            2 => burst * weight(16),
+            _ => burst * weight(8),
+        };
+        commands.min(BURST_MOST)
+    }
+
+    /// Fetches commands of one queue and starts them.
+    #[inline]
+    fn serve(
+        &mut self,
+        shared: &Shared,
+        place: usize,
+        start: &mut impl FnMut(&mut Self, u16, &Sqe, Option<Effect>) -> Done,
+    ) -> bool {
+        let Some(queue) = self.submission_queues.get_mut(place) else { return false };
+        let value = shared.doorbell(queue.id, false);
+        if value != u32::from(queue.tail) && !queue.ring(value) {
+            if queue.refused != Some(value) {
+                queue.refused = Some(value);
+                shared.event(Event::INVALID_DOORBELL_VALUE);
+            }
+            return false;
+        }
+        if queue.head == queue.tail {
+            return false;
+        }
+        let mut left = Self::budget(shared, queue.priority);
+        let id = queue.completion_queue;
+        let Some(completion_place) = self.completion_queues.iter().position(|queue| queue.id == id) else {
+            return false;
+        };
+        let armed = shared.faults().is_some_and(crate::Faults::is_armed);
+        let (mut reads, mut writes) = (Tally::default(), Tally::default());
+        let mut worked = false;
+        while left > 0 && !self.free.is_empty() {
+            let Some(completions) = self.completion_queues.get_mut(completion_place) else { break };
+            if !completions.has_room() {
+                Self::hear(shared, completions);
+                if !completions.has_room() {
+                    break;
+                }
+            }
+            let Some(queue) = self.submission_queues.get_mut(place) else { break };
+            let (sq_id, Some(sqe)) = (queue.id, queue.fetch()) else { break };
+            let head = queue.head;
+            left -= 1;
+            worked = true;
+            let effect =
+                if armed { shared.faults().and_then(|faults| faults.effect(sq_id == 0, &sqe)) } else { None };
+            let done = match effect {
+                Some(Effect::Fail(status)) => Done::Now(status, 0),
+                _ => start(self, sq_id, &sqe, effect),
+            };
+            match done {
+                Done::Now(status, dw0) => {
+                    if status.is_success() {
+                        reads.count_if(sqe.opcode == 2, &self.runs);
+                        writes.count_if(sqe.opcode == 1, &self.runs);
+                    }
+                    if effect.is_none() && status.is_success() {
+                        let Some(completions) = self.completion_queues.get_mut(completion_place) else {
+                            break;
+                        };
+                        completions.post(entry(sq_id, head, sqe.cid.get(), status, dw0), false);
+                    } else {
+                        self.answer(shared, sq_id, &sqe, status, dw0, effect);
+                    }
+                }
+                Done::Later => {}
+                Done::Pending => {
+                    if let Some(completions) = self.completion_queues.get_mut(completion_place) {
+                        completions.promised += 1;
+                    }
+                }
+            }
+        }
+        if reads.commands > 0 {
+            self.counters.read(reads.commands, reads.bytes);
+        }
+        if writes.commands > 0 {
+            self.counters.written(writes.commands, writes.bytes);
+        }
+        worked
+    }
+
+    /// Takes in the head doorbell of a completion queue.
+    fn hear(shared: &Shared, queue: &mut CompletionQueue) {
+        let value = shared.doorbell(queue.id, true);
+        if value != u32::from(queue.head) && !queue.ring(value) && queue.refused != Some(value) {
+            queue.refused = Some(value);
+            shared.event(Event::INVALID_DOORBELL_VALUE);
+        }
+    }
+
+    /// The namespace of a command, with this processor's way to it.
+    ///
+    /// # Errors
+    /// The status of a command that names one that there is not.
+    pub(crate) fn namespace(&mut self, nsid: u32) -> Result<&mut Served, Status> {
+        let invalid = Status::INVALID_NAMESPACE.final_();
+        let namespace = self.namespaces.get(nsid).ok_or(invalid)?;
+        let place = to_usize(u64::from(nsid)).checked_sub(1).ok_or(invalid)?;
+        if self.served.len() <= place {
+            self.served.resize_with(place + 1, || None);
+        }
+        let slot = self.served.get_mut(place).ok_or(invalid)?;
+        let current = slot.as_ref().is_some_and(|served| Arc::ptr_eq(&served.namespace, namespace));
+        if !current {
+            if slot.as_ref().is_some_and(|served| served.queue.in_flight() > 0) {
+                // One number, two namespaces: the old one's commands come to their end first.
+                return Err(Status::NAMESPACE_NOT_READY);
+            }
+            let queue = namespace.backing().queue(self.depth).map_err(|error| {
+                tracing::warn!(nsid, %error, "no queue to the backing of a namespace");
+                Status::INTERNAL_ERROR
+            })?;
+            *slot = Some(Served { namespace: Arc::clone(namespace), queue });
+        }
+        slot.as_mut().ok_or(invalid)
+    }
+
+    /// All namespaces that there are.
+    pub(crate) fn namespace_numbers(shared: &Shared) -> Vec<u32> {
+        shared.subsystem.namespaces().all().iter().map(|namespace| namespace.nsid()).collect()
+    }
+
+    /// Memory of this processor's own, as much as one command moves.
+    pub(crate) fn scratch(&mut self, shared: &Shared) -> Result<Scratch, Status> {
+        if let Some(scratch) = self.scratch.take() {
+            return Ok(scratch);
+        }
+        let length = shared.options.transfer_most();
+        let region = Region::private(to_usize(length)).map_err(|_| Status::INTERNAL_ERROR)?;
+        let space = AddressSpace::new(1);
+        let access = region.access();
+        space.map(0, length, Arc::clone(&region), 0, access).map_err(|_| Status::INTERNAL_ERROR)?;
+        let mut view = View::new();
+        view.refresh(&space);
+        Ok(Scratch { region, view })
+    }
+
+    /// Gives the memory back for the next command.
+    pub(crate) fn give_back(&mut self, scratch: Scratch) {
+        self.scratch = Some(scratch);
+    }
+
+    /// Takes what the backings have done; waits at most `limit` where they have done nothing yet.
+    pub(crate) fn collect(&mut self, shared: &Shared, limit: Duration) -> bool {
+        let mut over = std::mem::take(&mut self.over);
+        over.append(&mut self.stray);
+        let mut wait = if over.is_empty() { limit } else { Duration::ZERO };
+        for served in self.served.iter_mut().flatten() {
+            if served.queue.in_flight() > 0 {
+                served.queue.poll(wait, &mut over);
+                wait = if over.is_empty() { wait } else { Duration::ZERO };
+            }
+        }
+        let mut worked = !over.is_empty();
+        for (token, status) in over.drain(..) {
+            self.finish(shared, token, status);
+        }
+        self.over = over;
+        if !self.held.is_empty() {
+            worked |= self.release_due();
+        }
+        worked
+    }
+
+    fn finish(&mut self, shared: &Shared, token: u64, status: Status) {
+        let slot = usize::try_from(token).ok().and_then(|place| self.pending.get_mut(place));
+        let Some(pending) = slot.and_then(Option::take) else { return };
+        self.free.push(u32::try_from(token).unwrap_or(0));
+        if pending.orphaned {
+            return;
+        }
+        if status.is_success() {
+            match pending.operation {
+                Operation::Read => self.counters.read(1, pending.bytes),
+                Operation::Write => self.counters.written(1, pending.bytes),
+                _ => {}
+            }
+        }
+        self.unpromise(pending.sq_id);
+        let sqe = Sqe {
+            opcode: pending.opcode,
+            cid: pending.cid.into(),
+            nsid: pending.nsid.into(),
+            ..Sqe::default().with_slba(pending.slba)
+        };
+        self.answer(shared, pending.sq_id, &sqe, status, 0, pending.effect);
+    }
+
+    fn unpromise(&mut self, sq_id: u16) {
+        let Some(queue) = self.submission_queues.iter().find(|queue| queue.id == sq_id) else { return };
+        let id = queue.completion_queue;
+        if let Some(completions) = self.completion_queues.iter_mut().find(|queue| queue.id == id) {
+            completions.promised = completions.promised.saturating_sub(1);
+        }
+    }
+
+    /// Answers a command, with the fault that was chosen for it.
+    fn answer(
+        &mut self,
+        shared: &Shared,
+        sq_id: u16,
+        sqe: &Sqe,
+        status: Status,
+        dw0: u32,
+        effect: Option<Effect>,
+    ) {
+        let mut status = status;
+        if !status.is_success() {
+            shared.error(&ErrorRecord {
+                command: Some((sq_id, sqe.cid.get())),
+                opcode: sqe.opcode,
+                status,
+                location: None,
+                lba: sqe.slba(),
+                nsid: sqe.nsid.get(),
+            });
+            status = status.with_more();
+        }
+        let answer = Answer { sq_id, cid: sqe.cid.get(), status, dw0, effect };
+        match effect {
+            Some(Effect::Drop) => {}
+            Some(Effect::Delay(time)) => self.hold(Instant::now().checked_add(time), answer),
+            Some(Effect::Reorder) => self.hold(None, answer),
+            _ => self.give(answer),
+        }
+    }
+
+    fn hold(&mut self, until: Option<Instant>, answer: Answer) {
+        let answer = Answer { effect: None, ..answer };
+        self.held.push(Held { until, answer });
+    }
+
+    fn release_due(&mut self) -> bool {
+        let now = Instant::now();
+        let due = |held: &mut Held| held.until.is_some_and(|until| until <= now);
+        let answers: Vec<Answer> = self.held.extract_if(.., due).map(|held| held.answer).collect();
+        for answer in &answers {
+            self.give(*answer);
+        }
+        !answers.is_empty()
+    }
+
+    /// Puts an answer into its queue, if that still exists.
+    fn give(&mut self, answer: Answer) {
+        let Some(queue) = self.submission_queues.iter().find(|queue| queue.id == answer.sq_id) else {
+            return;
+        };
+        let (id, head) = (queue.completion_queue, queue.head);
+        let Some(completions) = self.completion_queues.iter_mut().find(|queue| queue.id == id) else {
+            return;
+        };
+        let mut cqe = entry(answer.sq_id, head, answer.cid, answer.status, answer.dw0);
+        match answer.effect {
+            Some(Effect::WrongCommand(cid)) => cqe.cid = cid.into(),
+            Some(Effect::WrongQueue(queue)) => cqe.sq_id = queue.into(),
+            Some(Effect::WrongHead(head)) => cqe.sq_head = head.into(),
+            _ => {}
+        }
+        completions.post(cqe, answer.effect == Some(Effect::WrongPhase));
+        if answer.effect == Some(Effect::Duplicate) {
+            completions.post(cqe, false);
+        }
+        while let Some(place) = self.held.iter().position(|held| held.until.is_none()) {
+            let held = self.held.swap_remove(place);
+            self.give(held.answer);
+        }
+    }
+
+    /// Answers a command that was to be answered later; false where there is no room for it now.
+    pub(crate) fn answer_later(&mut self, shared: &Shared, sq_id: u16, cid: u16, dw0: u32) -> bool {
+        let Some(queue) = self.submission_queues.iter().find(|queue| queue.id == sq_id) else { return false };
+        let id = queue.completion_queue;
+        let Some(completions) = self.completion_queues.iter_mut().find(|queue| queue.id == id) else {
+            return false;
+        };
+        Self::hear(shared, completions);
+        if !completions.has_room() {
+            return false;
+        }
+        self.give(Answer { sq_id, cid, status: Status::SUCCESS, dw0, effect: None });
+        self.signal(shared);
+        true
+    }
+
+    /// Whether [`answer_later`](Self::answer_later) would find room.
+    pub(crate) fn has_room(&mut self, shared: &Shared, sq_id: u16) -> bool {
+        let queue = self.submission_queues.iter().find(|queue| queue.id == sq_id);
+        let Some(id) = queue.map(|queue| queue.completion_queue) else { return false };
+        let completions = self.completion_queues.iter_mut().find(|queue| queue.id == id);
+        completions.is_some_and(|completions| {
+            Self::hear(shared, completions);
+            completions.has_room()
+        })
+    }
+
+    /// Interrupts for what was put into completion queues.
+    fn signal(&mut self, shared: &Shared) {
+        for queue in &mut self.completion_queues {
+            if std::mem::take(&mut queue.news)
+                && let Some(vector) = queue.vector
+            {
+                shared.vectors.signal(vector);
+            }
+        }
+    }
+
+    /// How many commands are with backings or held back.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.pending.len() - self.free.len() + self.held.len()
+    }
+
+    /// How many commands of one submission queue are with backings.
+    fn in_flight_of(&self, sq_id: u16) -> usize {
+        let of = |pending: &&Pending| pending.sq_id == sq_id && !pending.orphaned;
+        self.pending.iter().flatten().filter(of).count()
+    }
+
+    /// Takes in a completion queue.
+    pub(crate) fn add_completion_queue(&mut self, queue: CompletionQueue) {
+        self.completion_queues.push(queue);
+    }
+
+    /// Takes in a submission queue. Queues of higher priority go first.
+    pub(crate) fn add_submission_queue(&mut self, queue: SubmissionQueue) {
+        if self.pending.is_empty() {
+            self.pending.resize(to_usize(u64::from(self.depth)), None);
+            self.free.extend((0..self.depth).rev());
+        }
+        self.submission_queues.push(queue);
+        self.submission_queues.sort_by_key(|queue| queue.priority);
+    }
+
+    /// Takes a submission queue away once its commands are answered, for which it waits at most `limit`; what is not
+    /// answered by then never is. Commands that were not fetched are forgotten (Base, section 3.3.1.3).
+    pub(crate) fn remove_submission_queue(&mut self, shared: &Shared, id: u16, limit: Duration) {
+        let start = Instant::now();
+        if let Some(queue) = self.submission_queues.iter_mut().find(|queue| queue.id == id) {
+            queue.head = queue.tail;
+        }
+        while self.in_flight_of(id) > 0 && start.elapsed() < limit {
+            self.collect(shared, Duration::from_millis(10));
+        }
+        for held in self.held.extract_if(.., |held| held.answer.sq_id == id).collect::<Vec<_>>() {
+            self.give(Answer { status: Status::ABORTED_SQ_DELETION, ..held.answer });
+        }
+        for pending in self.pending.iter_mut().flatten().filter(|pending| pending.sq_id == id) {
+            pending.orphaned = true;
+        }
+        self.signal(shared);
+        self.submission_queues.retain(|queue| queue.id != id);
+    }
+
+    /// Takes a completion queue away.
+    pub(crate) fn remove_completion_queue(&mut self, id: u16) {
+        self.completion_queues.retain(|queue| queue.id != id);
+    }
+
+    /// Ends a command that is held back, answered as aborted; whether it was there.
+    pub(crate) fn abort(&mut self, shared: &Shared, sq_id: u16, cid: u16) -> bool {
+        let this = |held: &Held| held.answer.sq_id == sq_id && held.answer.cid == cid;
+        let Some(place) = self.held.iter().position(this) else { return false };
+        let held = self.held.swap_remove(place);
+        self.give(Answer { status: Status::ABORT_REQUESTED, ..held.answer });
+        self.signal(shared);
+        true
+    }
+
+    /// Ends everything, as a reset does: nothing is answered any more, and what backings still do reaches no memory of
+    /// the host once this returns, unless they did not come to an end within `limit`.
+    pub(crate) fn reset(&mut self, shared: &Shared, limit: Duration) {
+        self.submission_queues.clear();
+        self.completion_queues.clear();
+        self.held.clear();
+        for pending in self.pending.iter_mut().flatten() {
+            pending.orphaned = true;
+        }
+        let start = Instant::now();
+        while self.in_flight() > 0 && start.elapsed() < limit {
+            self.collect(shared, Duration::from_millis(10));
+        }
+        if self.in_flight() > 0 {
+            tracing::error!(commands = self.in_flight(), "a backing did not come to an end before a reset");
+        }
+        self.view.release();
+        self.namespaces.release();
+        self.served.clear();
+        self.scratch = None;
+    }
+
+    /// The numbers and indices of the queues, for those who say up to where they were heard.
+    pub(crate) fn heard(&self) -> impl Iterator<Item = (u16, u16)> + '_ {
+        self.submission_queues.iter().map(|queue| (queue.id, queue.tail))
+    }
+}
+
+#[inline]
+fn entry(sq_id: u16, sq_head: u16, cid: u16, status: Status, dw0: u32) -> Cqe {
+    Cqe {
+        dw0: dw0.into(),
+        dw1: 0.into(),
+        sq_head: sq_head.into(),
+        sq_id: sq_id.into(),
+        cid: cid.into(),
+        status_and_phase: Cqe::pack(status, false),
+    }
+}
+
+/// Commands of one kind that were carried out in one go.
+#[derive(Debug, Default)]
+struct Tally {
+    commands: u64,
+    bytes: u64,
+}
+
+impl Tally {
+    #[inline]
+    fn count_if(&mut self, condition: bool, runs: &Runs) {
+        if condition {
+            self.commands += 1;
+            self.bytes += runs.length();
+        }
+    }
+}

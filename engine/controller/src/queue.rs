@@ -1,0 +1,217 @@
+//! Submission and completion queues as a controller sees them: rings in memory that the host may change or take away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use engine_dma::{Access, Mapping, View, to_u64, to_usize};
+use engine_nvme_spec::{Cqe, Sqe};
+use smallvec::SmallVec;
+
+const SUBMISSION: usize = 64;
+const COMPLETION: usize = 16;
+
+/// The memory of a ring. It is contiguous on the bus, but may lie in several mappings.
+#[derive(Debug)]
+pub(crate) struct RingMemory {
+    iova: u64,
+    bytes: usize,
+    parts: SmallVec<[Part; 1]>,
+}
+
+#[derive(Debug)]
+struct Part {
+    /// First byte of the ring that lies here.
+    start: usize,
+    length: usize,
+    mapping: Arc<Mapping>,
+    offset: usize,
+}
+
+impl RingMemory {
+    /// Finds the memory of a ring; none where some of it is not mapped.
+    pub(crate) fn find(view: &mut View, iova: u64, bytes: usize) -> Option<Self> {
+        let mut parts = SmallVec::new();
+        let mut start = 0;
+        while start < bytes {
+            let at = iova.checked_add(to_u64(start))?;
+            let span = view.span(at, bytes - start, Access::ReadWrite).ok()?;
+            let (mapping, offset, length) = (Arc::clone(span.mapping), span.offset, span.length);
+            parts.push(Part { start, length, mapping, offset });
+            start += length;
+        }
+        // An entry never crosses from one part to the next: parts are whole pages.
+        Some(Self { iova, bytes, parts })
+    }
+
+    /// Whether the view still shows the same memory.
+    pub(crate) fn is_current(&self, view: &mut View) -> bool {
+        self.parts.iter().all(|part| {
+            let at = self.iova + to_u64(part.start);
+            view.span(at, part.length, Access::ReadWrite)
+                .is_ok_and(|span| Arc::ptr_eq(span.mapping, &part.mapping))
+        })
+    }
+
+    /// Finds the memory again after mappings changed; whether it is there.
+    pub(crate) fn renew(&mut self, view: &mut View) -> bool {
+        match Self::find(view, self.iova, self.bytes) {
+            Some(found) => {
+                *self = found;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The 32-bit word at a byte of the ring.
+    #[inline]
+    pub(crate) fn word32(&self, offset: usize) -> Option<&AtomicU32> {
+        let part = self.part(offset)?;
+        part.mapping.region().u32_at(part.offset + (offset - part.start))
+    }
+
+    #[inline]
+    fn part(&self, offset: usize) -> Option<&Part> {
+        match &*self.parts {
+            [only] => Some(only),
+            parts => parts.iter().find(|part| offset >= part.start && offset - part.start < part.length),
+        }
+    }
+
+    #[inline]
+    fn words(&self, offset: usize, count: usize) -> Option<&[AtomicU64]> {
+        let part = self.part(offset)?;
+        part.mapping.region().u64s_at(part.offset + (offset - part.start), count)
+    }
+}
+
+/// A submission queue.
+#[derive(Debug)]
+pub(crate) struct SubmissionQueue {
+    pub(crate) id: u16,
+    pub(crate) completion_queue: u16,
+    pub(crate) entries: u16,
+    /// 0 urgent, 1 high, 2 medium, 3 low.
+    pub(crate) priority: u8,
+    pub(crate) memory: RingMemory,
+    pub(crate) head: u16,
+    pub(crate) tail: u16,
+    /// A doorbell value that was told of as wrong, so that it is told once.
+    pub(crate) refused: Option<u32>,
+}
+
+impl SubmissionQueue {
+    pub(crate) fn new(
+        id: u16,
+        completion_queue: u16,
+        entries: u16,
+        priority: u8,
+        memory: RingMemory,
+    ) -> Self {
+        Self { id, completion_queue, entries, priority, memory, head: 0, tail: 0, refused: None }
+    }
+
+    /// Takes the next entry, once, whatever happens to the memory afterwards; none where there is none, or where its
+    /// memory is gone.
+    #[inline]
+    pub(crate) fn fetch(&mut self) -> Option<Sqe> {
+        if self.head == self.tail {
+            return None;
+        }
+        let words = self.memory.words(usize::from(self.head) * SUBMISSION, 8)?;
+        let mut copy = [0; 8];
+        for (word, place) in words.iter().zip(&mut copy) {
+            *place = word.load(Ordering::Relaxed);
+        }
+        // `entries` is one less than the number, so that 65536 fits.
+        self.head = if self.head == self.entries { 0 } else { self.head + 1 };
+        Some(Sqe::from_words(copy))
+    }
+
+    /// Takes a doorbell's value; false where it cannot be.
+    #[inline]
+    pub(crate) fn ring(&mut self, value: u32) -> bool {
+        match u16::try_from(value) {
+            Ok(tail) if tail <= self.entries => {
+                self.tail = tail;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A completion queue.
+#[derive(Debug)]
+pub(crate) struct CompletionQueue {
+    pub(crate) id: u16,
+    pub(crate) entries: u16,
+    pub(crate) memory: RingMemory,
+    pub(crate) tail: u16,
+    pub(crate) head: u16,
+    pub(crate) phase: bool,
+    /// Places promised to commands that are being carried out.
+    pub(crate) promised: u32,
+    pub(crate) vector: Option<u16>,
+    /// Whether something was put in since the last interrupt.
+    pub(crate) news: bool,
+    pub(crate) refused: Option<u32>,
+}
+
+impl CompletionQueue {
+    pub(crate) fn new(id: u16, entries: u16, memory: RingMemory, vector: Option<u16>) -> Self {
+        let (phase, promised, news) = (true, 0, false);
+        Self { id, entries, memory, tail: 0, head: 0, phase, promised, vector, news, refused: None }
+    }
+
+    /// Whether one more command can be carried out with a place for its completion.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        let size = u32::from(self.entries) + 1;
+        let used = (u32::from(self.tail) + size - u32::from(self.head)) % size;
+        used + self.promised + 1 < size
+    }
+
+    /// Takes a doorbell's value; false where it cannot be: past the tail.
+    #[inline]
+    pub(crate) fn ring(&mut self, value: u32) -> bool {
+        let size = u32::from(self.entries) + 1;
+        let Ok(head) = u16::try_from(value) else { return false };
+        if head > self.entries {
+            return false;
+        }
+        let used = (u32::from(self.tail) + size - u32::from(self.head)) % size;
+        let taken = (u32::from(head) + size - u32::from(self.head)) % size;
+        if taken > used {
+            return false;
+        }
+        self.head = head;
+        true
+    }
+
+    /// Puts an entry in, with the phase that it must have, or the other one for a controller that errs.
+    #[inline]
+    pub(crate) fn post(&mut self, mut entry: Cqe, wrong_phase: bool) {
+        let status = entry.status();
+        entry.status_and_phase = Cqe::pack(status, self.phase != wrong_phase);
+        let [first, second] = entry.to_words();
+        if let Some([low, high]) = self.memory.words(usize::from(self.tail) * COMPLETION, 2) {
+            low.store(first, Ordering::Relaxed);
+            // Release: who sees the phase sees the rest, and the data.
+            high.store(second, Ordering::Release);
+        }
+        if self.tail == self.entries {
+            self.tail = 0;
+            self.phase = !self.phase;
+        } else {
+            self.tail += 1;
+        }
+        self.news = true;
+    }
+}
+
+/// Bytes of a ring.
+pub(crate) fn ring_bytes(entries: u16, completion: bool) -> usize {
+    let entry = if completion { COMPLETION } else { SUBMISSION };
+    (to_usize(u64::from(entries)) + 1) * entry
+}
