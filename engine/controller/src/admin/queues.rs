@@ -122,7 +122,11 @@ impl Inner {
             return Err(Status::INVALID_QUEUE_SIZE.final_());
         }
         let completion_queue = upper(sqe);
-        if completion_queue == 0 || !table.exists(completion_queue, true) {
+        // The admin queue's number and numbers that none can have are another error than a queue that was not made.
+        if completion_queue == 0 || completion_queue > self.shared.options.queue_pairs {
+            return Err(Status::INVALID_QUEUE_ID.final_());
+        }
+        if !table.exists(completion_queue, true) {
             return Err(Status::COMPLETION_QUEUE_INVALID.final_());
         }
         let [flags, ..] = sqe.cdw11.get().to_le_bytes();
