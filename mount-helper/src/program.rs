@@ -31,18 +31,17 @@ pub(crate) fn mount(
 ) -> Result<u8, HelperError> {
     let mut command = Command::new(program);
     command.arg("mount").arg("-o").arg(options.to_string());
+    if invocation.verbose {
+        command.arg("--verbose");
+    } else {
+        // It says how the volume is read; mount(8) says nothing.
+        command.stdout(Stdio::null());
+    }
     command.arg("--").arg(&invocation.source).arg(&invocation.directory);
     command.stdin(Stdio::null());
     let status = command
         .status()
         .map_err(|source| HelperError::Run { program: program.display().to_string(), source })?;
-    if status.success() && invocation.verbose {
-        println!(
-            "{} mounted on {} with {options}",
-            invocation.source.to_string_lossy(),
-            invocation.directory.to_string_lossy()
-        );
-    }
     match (status.code(), status.signal()) {
         (Some(code), _) => Ok(u8::try_from(code).unwrap_or(exit::SYSTEM)),
         (None, signal) => {

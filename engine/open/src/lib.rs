@@ -20,10 +20,12 @@ mod devices;
 mod holder;
 mod lock;
 mod mounts;
+mod nvme;
 mod processes;
 mod source;
 mod spec;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use engine_block::BlockDevice;
@@ -62,7 +64,16 @@ impl Default for OpenOptions {
 /// # Errors
 /// Where the spec names nothing that can be opened, something else holds the device, or the system refuses it.
 pub fn open(spec: &str, options: &OpenOptions) -> Result<Arc<dyn BlockDevice>, OpenError> {
-    let Spec::Path(path) = Spec::parse(spec)?;
+    let device = match Spec::parse(spec)? {
+        Spec::Path(path) => kernel(path, spec, options)?,
+        Spec::VfioUser(path) => nvme::vfio_user(path, spec, options)?,
+    };
+    tracing::info!(bytes = device.info().size, "reading by {}", device.info().path);
+    Ok(device)
+}
+
+/// Opens an image file or block device to be read and written through the kernel.
+fn kernel(path: &Path, spec: &str, options: &OpenOptions) -> Result<Arc<dyn BlockDevice>, OpenError> {
     let wanted = match (options.exclusive, options.read_only) {
         (false, read_only) => Use::Unguarded { writes: !read_only },
         (true, true) => Use::Reading,
@@ -70,7 +81,5 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Arc<dyn BlockDevice>, O
     };
     let file = source::open(path, spec, wanted)?;
     let preference = Preference { backend: options.backend, direct: options.direct };
-    let device = KernelDevice::new(file, spec, preference)?;
-    tracing::info!(bytes = device.info().size, "reading by {}", device.info().path);
-    Ok(Arc::new(device))
+    Ok(Arc::new(KernelDevice::new(file, spec, preference)?))
 }

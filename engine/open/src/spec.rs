@@ -10,6 +10,8 @@ use rustix::fs::FileType;
 pub(crate) enum Spec<'a> {
     /// An image file or a block device, read through the kernel.
     Path(&'a Path),
+    /// An NVMe controller in another process, by the socket that it serves (or the directory of that socket).
+    VfioUser(&'a Path),
 }
 
 impl<'a> Spec<'a> {
@@ -32,8 +34,14 @@ impl<'a> Spec<'a> {
         if spec.starts_with("soft:") {
             return missing("an in-process NVMe controller (soft:)");
         }
-        if spec.starts_with("vfio-user:") {
-            return missing("vfio-user sockets");
+        if let Some(path) = spec.strip_prefix("vfio-user:") {
+            return if path.is_empty() {
+                Err(OpenError::Spec(format!(
+                    "cannot open {spec}: give the socket of a controller: vfio-user:/run/x.sock"
+                )))
+            } else {
+                Ok(Self::VfioUser(Path::new(path)))
+            };
         }
         if is_pci_address(spec) {
             return missing("PCI devices through VFIO");
@@ -75,8 +83,7 @@ mod tests {
 
     #[test]
     fn spec_of_a_transport_not_built_is_refused_by_name() {
-        for spec in ["soft:disk.img", "vfio-user:/run/x.sock", "0000:3d:00.0", "3d:00.0", "10000:ff:1f.7", ""]
-        {
+        for spec in ["soft:disk.img", "vfio-user:", "0000:3d:00.0", "3d:00.0", "10000:ff:1f.7", ""] {
             let refused = Spec::parse(spec).unwrap_err().to_string();
             assert!(refused.contains(spec), "{refused}");
         }
@@ -95,5 +102,11 @@ mod tests {
         ] {
             assert_eq!(Spec::parse(spec).unwrap(), Spec::Path(Path::new(spec)), "{spec}");
         }
+    }
+
+    #[test]
+    fn spec_of_a_controller_names_its_path() {
+        let socket = Spec::parse("vfio-user:/run/x.sock").unwrap();
+        assert_eq!(socket, Spec::VfioUser(Path::new("/run/x.sock")));
     }
 }

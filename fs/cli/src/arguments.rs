@@ -59,7 +59,8 @@ pub(crate) struct Mount {
     /// Serve as the background process of a mount: report on standard output, then leave it.
     #[arg(long, hide = true)]
     pub(crate) daemon: bool,
-    /// The device: an image file or a block device.
+    /// The device: an image file or a block device, either of them behind an NVMe controller in this process
+    /// (soft:PATH), or an NVMe controller of another process (vfio-user:SOCKET).
     #[arg(value_name = "SPEC")]
     pub(crate) spec: Option<String>,
     /// The directory to mount on.

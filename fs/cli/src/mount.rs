@@ -26,15 +26,13 @@ pub(crate) fn run(arguments: &Mount) -> Result {
     if arguments.daemon {
         return ready::report(|reporter| {
             logging::in_background(&options)?;
-            daemon::serve(spec, directory, &options, |_| reporter.ready())
+            daemon::serve(spec, directory, &options, |summary| reporter.ready(summary))
         });
     }
     if arguments.foreground {
         logging::in_foreground(&options, arguments.verbose)?;
         return daemon::serve(spec, directory, &options, |summary| {
-            if arguments.verbose {
-                eprintln!("homifs: {summary}");
-            }
+            eprintln!("homifs: {summary}");
             Ok(())
         });
     }
@@ -43,9 +41,10 @@ pub(crate) fn run(arguments: &Mount) -> Result {
 
 /// Starts a process that serves the mount, and waits until the mount answers.
 fn start(arguments: &Mount, spec: &str, directory: &Path, options: &MountOptions) -> Result {
-    ready::start(spec, directory, options)?;
+    let summary = ready::start(spec, directory, options)?;
+    println!("{summary}");
     if arguments.verbose {
-        println!("{spec} mounted on {} with {options}", directory.display());
+        println!("with {options}");
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! How the process that serves a mount tells the one that started it how that went.
 //!
-//! It writes to its standard output: the line `ready`, or a line with an exit code and a message. Then it gives that
+//! It writes to its standard output: the word `ready` and what it serves, or an exit code and a message. Then it gives that
 //! output up, so the other side, which reads to the end, also learns of a process that dies without a word.
 
 use std::fs::File;
@@ -20,11 +20,11 @@ const READY: &str = "ready";
 pub(crate) struct Reporter;
 
 impl Reporter {
-    /// Tells that the mount answers, and leaves terminal and directory.
-    pub(crate) fn ready(&self) -> Result {
+    /// Tells that the mount answers, and how it is served, and leaves terminal and directory.
+    pub(crate) fn ready(&self, summary: &str) -> Result {
         let failed = |error| Failure::io("cannot leave the terminal", &error);
         rustix::process::chdir("/").map_err(|error| failed(error.into()))?;
-        say(READY).map_err(failed)?;
+        say(&format!("{READY} {}", summary.replace('\n', " "))).map_err(failed)?;
         let null = File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
         rustix::stdio::dup2_stdout(&null).map_err(|error| failed(error.into()))?;
         rustix::stdio::dup2_stderr(&null).map_err(|error| failed(error.into()))
@@ -50,8 +50,8 @@ pub(crate) fn report(serve: impl FnOnce(&Reporter) -> Result) -> Result {
     })
 }
 
-/// Starts the side that serves and waits for its report.
-pub(crate) fn start(spec: &str, directory: &Path, options: &MountOptions) -> Result {
+/// Starts the side that serves and waits for its report: how the mount is served.
+pub(crate) fn start(spec: &str, directory: &Path, options: &MountOptions) -> Result<String> {
     let system =
         |what: &str, error: &std::io::Error| Failure { code: exit::SYSTEM, ..Failure::io(what, error) };
     let program =
@@ -67,7 +67,7 @@ pub(crate) fn start(spec: &str, directory: &Path, options: &MountOptions) -> Res
             .map_err(|error| system("cannot hear from the background process", &error))?;
     }
     match told.trim_end().split_once(' ') {
-        None if told.trim_end() == READY => Ok(()),
+        Some((READY, summary)) => Ok(summary.to_owned()),
         Some((code, message)) if code.parse::<u8>().is_ok() => {
             // Wait for its end, so that what it held is free when we say that it failed.
             let _ = child.wait();

@@ -130,6 +130,8 @@ pub(crate) fn open_device(
 /// What partition tables count in. An image's own blocks say nothing about it.
 fn sector_size(spec: &str, device: &dyn BlockDevice) -> Option<u32> {
     use std::os::unix::fs::FileTypeExt as _;
-    let kind = std::fs::metadata(spec).ok()?.file_type();
+    // Also where a controller of our own stands between.
+    let path = spec.strip_prefix("soft:").unwrap_or(spec);
+    let kind = std::fs::metadata(path).ok()?.file_type();
     kind.is_block_device().then(|| device.info().logical_block)
 }
