@@ -9,7 +9,7 @@ use engine_nvme_spec::{Cqe, ErrorEntry, Status};
 use zerocopy::IntoBytes;
 
 /// Entries that are kept.
-pub const ERRORS_KEPT: u8 = 64;
+pub(super) const ERRORS_KEPT: u8 = 64;
 
 /// A command that failed, or something that went wrong without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use engine_nvme_spec::{Event, EventType, LogPage, Status};
 
 /// Asynchronous Event Requests that a controller takes at a time.
-pub const EVENT_REQUESTS_MOST: u8 = 16;
+pub(super) const EVENT_REQUESTS_MOST: u8 = 16;
 
 /// Events that wait for a request; each kind of event waits once, and there are fewer kinds.
 const WAITING_MOST: usize = 32;

@@ -169,13 +169,6 @@ impl Features {
         (exponent < 7).then(|| 1 << exponent)
     }
 
-    /// The Arbitration feature as it was set (Base, section 5.1.25.1.1): burst in bits 0 to 2, then the weights.
-    #[must_use]
-    #[inline]
-    pub fn arbitration(&self) -> u32 {
-        self.arbitration.load(Ordering::Relaxed)
-    }
-
     /// The queues that were granted, submission and completion; all that there are where none were asked for.
     #[must_use]
     pub fn queues(&self, most: u16) -> (u16, u16) {

@@ -20,7 +20,7 @@ const NVM: u8 = 0;
 const THIS_CONTROLLER: u16 = 0xffff;
 
 /// What Identify answers.
-pub type Page = Box<[u8; SIZE]>;
+pub(crate) type Page = Box<[u8; SIZE]>;
 
 /// Identify, taken apart.
 #[derive(Debug, Clone, Copy)]
