@@ -22,6 +22,7 @@ mod lock;
 mod mounts;
 mod nvme;
 mod processes;
+mod soft;
 mod source;
 mod spec;
 
@@ -57,7 +58,8 @@ impl Default for OpenOptions {
     }
 }
 
-/// Opens the device that `spec` names: the path of an image file or block device.
+/// Opens the device that `spec` names: the path of an image file or block device, `soft:` and such a path for a
+/// controller in this process over it, or `vfio-user:` and the path of a socket for one in another process.
 ///
 /// How it is read is told by [`DeviceInfo::path`](engine_block::DeviceInfo::path), and logged.
 ///
@@ -66,6 +68,7 @@ impl Default for OpenOptions {
 pub fn open(spec: &str, options: &OpenOptions) -> Result<Arc<dyn BlockDevice>, OpenError> {
     let device = match Spec::parse(spec)? {
         Spec::Path(path) => kernel(path, spec, options)?,
+        Spec::Soft(path) => soft::open(path, spec, options)?,
         Spec::VfioUser(path) => nvme::vfio_user(path, spec, options)?,
     };
     tracing::info!(bytes = device.info().size, "reading by {}", device.info().path);

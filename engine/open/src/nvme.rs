@@ -22,7 +22,7 @@ pub(crate) fn vfio_user(
     }
     let transport = VfioUserTransport::connect(path).map_err(|error| unreachable(spec, &error))?;
     let served = format!("over vfio-user on {}", path.display());
-    drive(transport, spec, &served)
+    drive(transport, spec, &served, DriverOptions::default())
 }
 
 /// Brings the controller behind a transport up; `served` is the rest of the path to the blocks, in words.
@@ -30,8 +30,9 @@ pub(crate) fn drive(
     transport: Arc<dyn Transport>,
     spec: &str,
     served: &str,
+    options: DriverOptions,
 ) -> Result<Arc<dyn BlockDevice>, OpenError> {
-    let inner = engine_nvme::open(transport, DriverOptions::default())?;
+    let inner = engine_nvme::open(transport, options)?;
     let told = inner.info();
     let info = DeviceInfo { spec: spec.to_owned(), path: format!("{}, {served}", told.path), ..told.clone() };
     Ok(Arc::new(Driven { info, inner }))

@@ -10,6 +10,8 @@ use rustix::fs::FileType;
 pub(crate) enum Spec<'a> {
     /// An image file or a block device, read through the kernel.
     Path(&'a Path),
+    /// An image file or block device behind an NVMe controller in this process.
+    Soft(&'a Path),
     /// An NVMe controller in another process, by the socket that it serves (or the directory of that socket).
     VfioUser(&'a Path),
 }
@@ -20,34 +22,33 @@ impl<'a> Spec<'a> {
     /// # Errors
     /// Where it is empty or names a transport that this build does not have.
     pub(crate) fn parse(spec: &'a str) -> Result<Self, OpenError> {
-        let missing = |transport: &str| {
-            Err(OpenError::Spec(format!(
-                "cannot open {spec}: this build has no transport for {transport}; name an image file or a block \
-                 device (a file of this very name as ./{spec})"
-            )))
-        };
         if spec.is_empty() {
             return Err(OpenError::Spec(
                 "cannot open a device without a name: give the path of an image file or block device".into(),
             ));
         }
-        if spec.starts_with("soft:") {
-            return missing("an in-process NVMe controller (soft:)");
+        if let Some(path) = spec.strip_prefix("soft:") {
+            return named(spec, path, "soft:disk.img").map(Self::Soft);
         }
         if let Some(path) = spec.strip_prefix("vfio-user:") {
-            return if path.is_empty() {
-                Err(OpenError::Spec(format!(
-                    "cannot open {spec}: give the socket of a controller: vfio-user:/run/x.sock"
-                )))
-            } else {
-                Ok(Self::VfioUser(Path::new(path)))
-            };
+            return named(spec, path, "vfio-user:/run/x.sock").map(Self::VfioUser);
         }
         if is_pci_address(spec) {
-            return missing("PCI devices through VFIO");
+            return Err(OpenError::Spec(format!(
+                "cannot open {spec}: this build has no transport for PCI devices (VFIO comes later); name an image file \
+                 or a block device (a file of this very name as ./{spec})"
+            )));
         }
         Ok(Self::Path(Path::new(spec)))
     }
+}
+
+/// The path behind the name of a transport.
+fn named<'a>(spec: &str, path: &'a str, example: &str) -> Result<&'a Path, OpenError> {
+    if path.is_empty() {
+        return Err(OpenError::Spec(format!("cannot open {spec}: a path is missing, as in {example}")));
+    }
+    Ok(Path::new(path))
 }
 
 /// `0000:3d:00.0`, or `3d:00.0` as lspci shortens it.
@@ -82,8 +83,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spec_of_a_transport_not_built_is_refused_by_name() {
-        for spec in ["soft:disk.img", "vfio-user:", "0000:3d:00.0", "3d:00.0", "10000:ff:1f.7", ""] {
+    fn spec_of_a_transport_not_built_or_without_a_path_is_refused_by_name() {
+        for spec in ["soft:", "vfio-user:", "0000:3d:00.0", "3d:00.0", "10000:ff:1f.7", ""] {
             let refused = Spec::parse(spec).unwrap_err().to_string();
             assert!(refused.contains(spec), "{refused}");
         }
@@ -108,5 +109,6 @@ mod tests {
     fn spec_of_a_controller_names_its_path() {
         let socket = Spec::parse("vfio-user:/run/x.sock").unwrap();
         assert_eq!(socket, Spec::VfioUser(Path::new("/run/x.sock")));
+        assert_eq!(Spec::parse("soft:a:b.img").unwrap(), Spec::Soft(Path::new("a:b.img")));
     }
 }

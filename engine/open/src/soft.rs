@@ -1,0 +1,66 @@
+//! A software NVMe controller in this process over an image file or block device.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use engine_block::{BlockDevice, OpenError};
+use engine_controller::backing::BlockBacking;
+use engine_controller::{
+    Controller, ControllerError, ControllerOptions, InProcess, NamespaceOptions, Subsystem,
+};
+use engine_nvme::DriverOptions;
+use engine_uring::Direct;
+
+use crate::{OpenOptions, kernel, nvme};
+
+/// Opens the image or device at `path` as the one namespace of a controller without threads, which works on the
+/// threads of those who wait for it.
+pub(crate) fn open(
+    path: &Path,
+    spec: &str,
+    options: &OpenOptions,
+) -> Result<Arc<dyn BlockDevice>, OpenError> {
+    if !options.read_only {
+        return Err(nvme::only_read(spec));
+    }
+    let backing = backing(path, options)?;
+    let told = backing.info().path.clone();
+    let controller = controller(backing).map_err(|error| refused(spec, error))?;
+    let transport = Arc::new(InProcess::new(spec, controller));
+    nvme::drive(transport, spec, &format!("in this process, over {told}"), DriverOptions::default())
+}
+
+/// The device below. A namespace has whole blocks only, so an image that ends within one of direct I/O's blocks is
+/// read through the page cache, which knows smaller ones.
+fn backing(path: &Path, options: &OpenOptions) -> Result<Arc<dyn BlockDevice>, OpenError> {
+    let name = path.to_string_lossy();
+    let device = kernel(path, &name, options)?;
+    let info = device.info();
+    let whole = info.size.is_multiple_of(info.logical_block.into());
+    if whole || options.direct != Direct::Auto || info.logical_block <= 512 {
+        return Ok(device);
+    }
+    drop(device);
+    kernel(path, &name, &OpenOptions { direct: Direct::Off, ..options.clone() })
+}
+
+fn controller(backing: Arc<dyn BlockDevice>) -> Result<Arc<Controller>, ControllerError> {
+    let block_size = backing.info().logical_block;
+    let namespace = NamespaceOptions {
+        block_size,
+        read_only: true,
+        ..NamespaceOptions::new(Arc::new(BlockBacking::new(backing)))
+    };
+    let subsystem = Subsystem::builder().namespace(namespace).build()?;
+    Controller::new(ControllerOptions { threads: 0, ..ControllerOptions::default() }, subsystem)
+}
+
+fn refused(spec: &str, error: ControllerError) -> OpenError {
+    match error {
+        ControllerError::Backing(error) => error,
+        ControllerError::System { action, source } => {
+            OpenError::System { action, device: spec.to_owned(), source }
+        }
+        error => OpenError::Spec(format!("cannot open {spec}: {error}")),
+    }
+}
