@@ -42,10 +42,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The value of a doorbell: the host's own copy where it keeps one.
+    /// The value of a doorbell: the host's own copy where it keeps one. For the admin queues hosts write the register
+    /// (Linux never uses a copy there), and those that keep a copy are told to.
     #[inline]
     pub(crate) fn doorbell(&self, queue: u16, completion: bool) -> u32 {
-        if self.shadow_in_use.load(Ordering::Relaxed) {
+        if queue != 0 && self.shadow_in_use.load(Ordering::Relaxed) {
             let shadow = self.shadow.read();
             if let Some(value) =
                 shadow.as_ref().and_then(|shadow| shadow.value(queue, completion, self.stride()))

@@ -130,7 +130,6 @@ impl Processor {
         limit: Duration,
         mut start: impl FnMut(&mut Self, u16, &Sqe, Option<Effect>) -> Done,
     ) -> bool {
-        self.look(shared);
         let mut worked = self.collect(shared, Duration::ZERO);
         let count = self.submission_queues.len();
         for turn in 0..count {
@@ -217,6 +216,9 @@ impl Processor {
         if queue.head == queue.tail {
             return false;
         }
+        // After the doorbell was read, and not before: what a host maps before it rings is there for its commands.
+        self.look(shared);
+        let Some(queue) = self.submission_queues.get_mut(place) else { return false };
         let mut left = Self::budget(shared, queue.priority);
         let id = queue.completion_queue;
         let Some(completion_place) = self.completion_queues.iter().position(|queue| queue.id == id) else {

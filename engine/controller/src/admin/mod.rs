@@ -39,6 +39,9 @@ impl Inner {
             let Some((cid, event)) = self.shared.state.events().take() else { break };
             worked |= admin.answer_later(&self.shared, 0, cid, event.to_dword());
         }
+        if worked {
+            self.ask_for_the_admin_register(&admin);
+        }
         worked
     }
 

@@ -58,8 +58,29 @@ impl Inner {
         let invalid = Status::INVALID_FIELD.final_();
         let mut find = |iova| RingMemory::find(&mut admin.view, iova, to_usize(page)).ok_or(invalid);
         let shadow = ShadowDoorbells { doorbells: find(first)?, events: find(second)? };
+        // Queues that exist go on from where they are.
+        let stride = self.shared.stride();
+        for queue in 0..=self.shared.options.queue_pairs {
+            for completion in [false, true] {
+                if self.queues.lock().exists(queue, completion) {
+                    let value = self.shared.doorbell(queue, completion);
+                    if let Some(word) = word(&shadow.doorbells, queue, completion, stride) {
+                        word.store(value, Ordering::Release);
+                    }
+                }
+            }
+        }
         self.shared.use_shadow(Some(shadow));
         Ok(Status::SUCCESS)
+    }
+
+    /// Tells hosts that keep a copy of the admin queue's doorbell that the register must be written, too.
+    pub(super) fn ask_for_the_admin_register(&self, admin: &Processor) {
+        if let Some(shadow) = &*self.shared.shadow.read() {
+            for (queue, tail) in admin.heard() {
+                shadow.announce(queue, tail, true, self.shared.stride());
+            }
+        }
     }
 
     /// Tells hosts with doorbells of their own whether thread `number` must be woken, or polls.
@@ -69,11 +90,6 @@ impl Inner {
         let stride = self.shared.stride();
         if let Some(slot) = self.slots.get(number) {
             for (queue, tail) in slot.lock().heard() {
-                shadow.announce(queue, tail, wake, stride);
-            }
-        }
-        if number == 0 {
-            for (queue, tail) in self.admin.lock().heard() {
                 shadow.announce(queue, tail, wake, stride);
             }
         }
