@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Cat(Cat),
     /// Show what is known of files of a volume that is not mounted.
     Stat(Stat),
+    /// Serve devices as namespaces of an NVMe controller, to anyone's driver, over a vfio-user socket.
+    Controller(Controller),
     /// Tell what this machine can do, and what to do about what it cannot.
     Check(Check),
     /// Write the man pages into a directory.
@@ -189,4 +191,59 @@ pub(crate) struct Stat {
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+It stays in the foreground and says `ready` when clients can connect. SIGTERM and SIGINT end it: the client is left, \
+what was written is flushed, and the socket is removed.
+
+With --control it takes commands from standard input, one a line: `add DEVICE`, `remove NSID`. \
+Each is answered by a line that starts with `ok` or `error`; drivers hear of the change by \
+themselves.
+
+Drivers that know it: QEMU's vfio-user-pci, SPDK (trtype:VFIOUSER traddr:DIR), and homifs (vfio-user:PATH).")]
+pub(crate) struct Controller {
+    /// The devices: image files or block devices, each a namespace, numbered from 1.
+    #[arg(value_name = "DEVICE", required = true)]
+    pub(crate) devices: Vec<String>,
+    /// Where to listen: the socket to make, or a directory, where it is named cntrl.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) socket: PathBuf,
+    /// Threads that work on the queues of a driver.
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: u16,
+    /// Queue pairs that a driver may have.
+    #[arg(short, long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) queues: u16,
+    /// Bytes of a logical block, 512 or 4096; the smallest that a device has where it is not given.
+    #[arg(short, long, value_name = "BYTES", value_parser = ["512", "4096"])]
+    pub(crate) block_size: Option<String>,
+    /// Open the devices for reading only, and let drivers only read.
+    #[arg(short, long)]
+    pub(crate) read_only: bool,
+    /// Keep the doorbells out of the memory that drivers may map, so that each is a message.
+    #[arg(long)]
+    pub(crate) no_mapped_doorbells: bool,
+    /// Do not offer shadow doorbells.
+    #[arg(long)]
+    pub(crate) no_shadow_doorbells: bool,
+    /// The serial number, at most 20 printable characters.
+    #[arg(long, value_name = "TEXT", default_value = "homifs0")]
+    pub(crate) serial: String,
+    /// The qualified name of the subsystem; one that follows from the serial number where it is not given.
+    #[arg(long, value_name = "NQN")]
+    pub(crate) nqn: Option<String>,
+    /// How devices are read and written: auto, io_uring or pread.
+    #[arg(long, value_name = "WAY", default_value = "auto", value_parser = ["auto", "io_uring", "pread"])]
+    pub(crate) engine: String,
+    /// Whether devices are read and written past the page cache: auto, on or off.
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = ["auto", "on", "off"])]
+    pub(crate) direct: String,
+    /// Take commands from standard input.
+    #[arg(long)]
+    pub(crate) control: bool,
+    /// Log clients and what they do, to standard error.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
 }

@@ -60,7 +60,7 @@ fn system(what: &str, error: &std::io::Error) -> Failure {
 }
 
 /// Keeps SIGTERM, SIGINT and SIGHUP from ending the process; a thread waits for them.
-fn block_signals() -> Result<SigSet> {
+pub(crate) fn block_signals() -> Result<SigSet> {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         signals.add(signal);

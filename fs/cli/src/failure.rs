@@ -59,6 +59,11 @@ impl Failure {
         Self::new(exit::MOUNT, format!("cannot open {spec}: {}", chain(error)))
     }
 
+    /// A controller could not be made or served.
+    pub(crate) fn controller(error: &(dyn Error + 'static)) -> Self {
+        Self::plain(chain(error))
+    }
+
     /// The volume could not be mounted.
     pub(crate) fn mount(error: &MountError) -> Self {
         let code = match error {

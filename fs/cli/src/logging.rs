@@ -1,7 +1,7 @@
 //! Where the log goes: standard error in the foreground, a file or the system log in the background.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Mutex;
 
@@ -31,7 +31,7 @@ pub(crate) fn in_foreground(options: &MountOptions, verbose: bool) -> Result {
         return in_background(options);
     }
     let log = tracing_subscriber::fmt().with_env_filter(filter(level)).with_writer(io::stderr);
-    log.with_target(false).without_time().init();
+    log.with_target(false).with_ansi(io::stderr().is_terminal()).without_time().init();
     Ok(())
 }
 

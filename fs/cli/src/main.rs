@@ -7,6 +7,7 @@
 mod arguments;
 mod cat;
 mod check;
+mod controller;
 mod daemon;
 mod extents;
 mod failure;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Command::Ls(arguments) => list::run(&arguments),
         Command::Cat(arguments) => cat::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
+        Command::Controller(arguments) => controller::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Man { directory } => generate::man_pages(&directory),
         Command::Completions { shell } => generate::completions(shell),

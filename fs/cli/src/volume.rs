@@ -96,19 +96,7 @@ pub(crate) fn open_device(
     options: &MountOptions,
     sharing: Sharing,
 ) -> Result<Arc<dyn BlockDevice>> {
-    let mut wanted = OpenOptions {
-        backend: match options.engine {
-            Engine::Auto => Backend::Auto,
-            Engine::IoUring => Backend::IoUring,
-            Engine::Pread => Backend::Pread,
-        },
-        direct: match options.direct {
-            homifs_options::Direct::Auto => Direct::Auto,
-            homifs_options::Direct::On => Direct::On,
-            homifs_options::Direct::Off => Direct::Off,
-        },
-        ..OpenOptions::default()
-    };
+    let mut wanted = ways(options);
     let mut patience = 3;
     loop {
         match engine_open::open(spec, &wanted) {
@@ -124,6 +112,23 @@ pub(crate) fn open_device(
             }
             Err(error) => return Err(Failure::open(&error)),
         }
+    }
+}
+
+/// How the options of a mount let a device be read.
+pub(crate) fn ways(options: &MountOptions) -> OpenOptions {
+    OpenOptions {
+        backend: match options.engine {
+            Engine::Auto => Backend::Auto,
+            Engine::IoUring => Backend::IoUring,
+            Engine::Pread => Backend::Pread,
+        },
+        direct: match options.direct {
+            homifs_options::Direct::Auto => Direct::Auto,
+            homifs_options::Direct::On => Direct::On,
+            homifs_options::Direct::Off => Direct::Off,
+        },
+        ..OpenOptions::default()
     }
 }
 
