@@ -1,5 +1,6 @@
 //! One namespace as a block device.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -241,11 +242,16 @@ fn time_left(wait: Wait, start: Option<Instant>) -> Option<Duration> {
 }
 
 fn take(pool: &mut Pool, length: usize) -> Result<Buffer, IoError> {
-    pool.take(length).map_err(|_| IoError {
+    pool.take(length).map_err(|error| IoError {
         operation: Operation::Read,
         offset: 0,
         length: to_u64(length),
-        errno: errno::ENOMEM,
+        // Memory is made known to the controller, which may not be there any more.
+        errno: match error.kind() {
+            io::ErrorKind::NotConnected => errno::ENODEV,
+            io::ErrorKind::TimedOut => errno::ETIMEDOUT,
+            _ => errno::ENOMEM,
+        },
     })
 }
 
