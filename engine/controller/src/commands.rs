@@ -11,7 +11,7 @@ use crate::backing::{Io, Memory, Started};
 use crate::controller::Shared;
 use crate::data::Runs;
 use crate::faults::Effect;
-use crate::processor::{Pending, Processor, Scratch};
+use crate::processor::{Pending, Processor, Scratch, flush};
 
 /// How long a step of a command of several steps may take.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
@@ -57,7 +57,7 @@ impl Processor {
         }
         match NvmOpcode(sqe.opcode) {
             NvmOpcode::FLUSH => self.flush(shared, sq_id, sqe, effect),
-            NvmOpcode::WRITE_ZEROES => self.write_zeroes(sq_id, sqe, effect),
+            NvmOpcode::WRITE_ZEROES => self.write_zeroes(shared, sq_id, sqe, effect),
             NvmOpcode::DATASET_MANAGEMENT => self.manage(shared, sqe).map(Done::from),
             NvmOpcode::COMPARE => self.compare(shared, sqe).map(Done::from),
             NvmOpcode::VERIFY => self.verify(shared, sqe).map(Done::from),
@@ -90,38 +90,40 @@ impl Processor {
         }
         self.runs.resolve(&mut self.view, sqe, length, shared.page(), to_host)?;
         let durable = sqe.cdw12.get() & nvm::FORCE_UNIT_ACCESS != 0 || !shared.state.features().write_cache();
-        if !to_host && durable {
-            self.carry_out(sqe.nsid.get(), operation, offset, length)?;
-            self.step(sqe.nsid.get(), Operation::Flush, 0, 0, None)?;
-            return Ok(Done::from(Status::SUCCESS));
-        }
         if effect == Some(Effect::Corrupt) && to_host {
             self.carry_out(sqe.nsid.get(), operation, offset, length)?;
             self.corrupt()?;
             return Ok(Done::from(Status::SUCCESS));
         }
-        self.begin(sq_id, sqe, operation, offset, length, effect)
+        let io = Io { token: 0, operation, offset, length };
+        self.begin(sq_id, sqe, io, !to_host && durable, effect)
     }
 
-    /// Hands an operation to the backing.
+    /// Hands an operation to the backing, under a number of this processor's; and a flush after it, where it is to be
+    /// durable before it is answered.
     #[inline]
     fn begin(
         &mut self,
         sq_id: u16,
         sqe: &Sqe,
-        operation: Operation,
-        offset: u64,
-        length: u64,
+        io: Io,
+        durable: bool,
         effect: Option<Effect>,
     ) -> Result<Done, Status> {
         let Some(&number) = self.free.last() else { return Err(Status::INTERNAL_ERROR) };
-        let io = Io { token: u64::from(number), operation, offset, length };
+        let io = Io { token: u64::from(number), ..io };
         let place = to_usize(u64::from(sqe.nsid.get())).wrapping_sub(1);
         let served = self.served.get_mut(place).and_then(Option::as_mut).ok_or(Status::INTERNAL_ERROR)?;
-        match served.queue.start(&io, &mut Memory::new(&mut self.view, &self.runs)) {
+        let mut started = served.queue.start(&io, &mut Memory::new(&mut self.view, &self.runs));
+        let mut then_flush = durable;
+        if durable && started == Started::Done(Status::SUCCESS) {
+            then_flush = false;
+            started = flush(&mut *served.queue, io.token);
+        }
+        match started {
             Started::Done(status) => Ok(Done::from(status)),
-            // The processor and each of its backing queues have the same depth; only operations of several steps
-            // come on top, and they leave nothing behind.
+            // A backing's queue has room for all that this processor has in flight, and for the one operation of
+            // several steps that may come on top.
             Started::Full => Err(Status::COMMAND_INTERRUPTED),
             Started::Pending => {
                 self.free.pop();
@@ -131,9 +133,10 @@ impl Processor {
                     opcode: sqe.opcode,
                     nsid: sqe.nsid.get(),
                     slba: sqe.slba(),
-                    bytes: length,
-                    operation,
+                    bytes: io.length,
+                    operation: io.operation,
                     effect,
+                    then_flush,
                     orphaned: false,
                 };
                 if let Some(slot) = usize::try_from(number).ok().and_then(|at| self.pending.get_mut(at)) {
@@ -235,10 +238,17 @@ impl Processor {
         }
         self.namespace(sqe.nsid.get())?;
         self.runs.clear();
-        self.begin(sq_id, sqe, Operation::Flush, 0, 0, effect)
+        let io = Io { token: 0, operation: Operation::Flush, offset: 0, length: 0 };
+        self.begin(sq_id, sqe, io, false, effect)
     }
 
-    fn write_zeroes(&mut self, sq_id: u16, sqe: &Sqe, effect: Option<Effect>) -> Result<Done, Status> {
+    fn write_zeroes(
+        &mut self,
+        shared: &Shared,
+        sq_id: u16,
+        sqe: &Sqe,
+        effect: Option<Effect>,
+    ) -> Result<Done, Status> {
         let namespace = &self.namespace(sqe.nsid.get())?.namespace;
         let (offset, length) = namespace.range(sqe.slba(), nvm::blocks(sqe).into())?;
         if !namespace.is_writable() {
@@ -246,7 +256,9 @@ impl Processor {
         }
         self.runs.clear();
         // Deallocated blocks read as zeros here, so what may be deallocated can as well be zeroed.
-        self.begin(sq_id, sqe, Operation::WriteZeroes, offset, length, effect)
+        let durable = sqe.cdw12.get() & nvm::FORCE_UNIT_ACCESS != 0 || !shared.state.features().write_cache();
+        let io = Io { token: 0, operation: Operation::WriteZeroes, offset, length };
+        self.begin(sq_id, sqe, io, durable, effect)
     }
 
     /// Dataset Management: only what deallocates does anything.

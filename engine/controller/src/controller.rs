@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use engine_dma::{AddressSpace, MapError, Region, to_usize};
-use engine_nvme_spec::{Csts, DOORBELLS, Event, doorbell};
+use engine_nvme_spec::{Csts, DOORBELLS, Event, doorbell, register};
 use engine_transport::{Assist, Interrupt};
 use parking_lot::{Mutex, RwLock};
 
@@ -42,11 +42,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The value of a doorbell: the host's own copy where it keeps one. For the admin queues hosts write the register
-    /// (Linux never uses a copy there), and those that keep a copy are told to.
+    /// The value of a doorbell: the host's own copy where it keeps one.
     #[inline]
     pub(crate) fn doorbell(&self, queue: u16, completion: bool) -> u32 {
-        if queue != 0 && self.shadow_in_use.load(Ordering::Relaxed) {
+        if self.uses_shadow() {
             let shadow = self.shadow.read();
             if let Some(value) =
                 shadow.as_ref().and_then(|shadow| shadow.value(queue, completion, self.stride()))
@@ -55,6 +54,12 @@ impl Shared {
             }
         }
         self.register(queue, completion).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// Whether the host keeps doorbells of its own.
+    #[inline]
+    pub(crate) fn uses_shadow(&self) -> bool {
+        self.shadow_in_use.load(Ordering::Relaxed)
     }
 
     fn register(&self, queue: u16, completion: bool) -> Option<&std::sync::atomic::AtomicU32> {
@@ -139,7 +144,15 @@ impl Shared {
     }
 
     pub(crate) fn has_failed(&self) -> bool {
-        self.fatal.load(Ordering::Acquire)
+        self.fatal.load(Ordering::Acquire) || self.faults().is_some_and(Faults::is_broken)
+    }
+
+    /// What a reset leaves behind it.
+    fn mend(&self) {
+        self.fatal.store(false, Ordering::Release);
+        if let Some(faults) = self.faults() {
+            faults.mend();
+        }
     }
 }
 
@@ -312,7 +325,7 @@ impl Controller {
         let registers = self.inner.registers.lock();
         for (at, byte) in (offset..=u32::MAX).zip(data) {
             let mut word = registers.word(at & !3);
-            if at & !3 == engine_nvme_spec::register::CSTS && self.inner.shared.has_failed() {
+            if at & !3 == register::CSTS && self.inner.shared.has_failed() {
                 word = Csts(word).with_cfs(true).0;
             }
             let [b0, b1, b2, b3] = word.to_le_bytes();
@@ -366,7 +379,11 @@ impl Controller {
                 registers.reset_all(true);
             }
         }
-        self.inner.shared.entry_sizes_set.store(registers.entry_sizes_set(), Ordering::Relaxed);
+        let shared = &self.inner.shared;
+        shared.entry_sizes_set.store(registers.entry_sizes_set(), Ordering::Relaxed);
+        if matches!(offset, register::INTMS | register::INTMC) || !registers.status().rdy() {
+            shared.vectors.mask(registers.interrupt_mask());
+        }
     }
 
     /// A doorbell that was written as a register: stored, and whoever sleeps is woken.
@@ -384,7 +401,8 @@ impl Controller {
         if let Some(word) = shared.doorbells.u32_at(place) {
             word.store(value, Ordering::Release);
         }
-        self.crew.wake(queue);
+        // Whoever fills the completion queue also works on the submission queue.
+        self.crew.wake(self.inner.completion_queue_of(queue).unwrap_or(queue));
     }
 
     fn enable(&self, registers: &mut Registers) {
@@ -428,7 +446,7 @@ impl Controller {
         inner.queues.lock().clear();
         inner.shared.use_shadow(None);
         inner.shared.state.reset();
-        inner.shared.fatal.store(false, Ordering::Release);
+        inner.shared.mend();
         let _ = inner.shared.doorbells.fill(0, inner.shared.doorbells.length(), 0);
     }
 

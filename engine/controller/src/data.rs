@@ -97,14 +97,16 @@ impl Runs {
         if !first.is_multiple_of(4) {
             return Err(misplaced);
         }
-        let part = (page - first % page).min(length);
+        // Pages are powers of two, and every command comes by here.
+        let within = page - 1;
+        let part = (page - (first & within)).min(length);
         self.push(Some(first), part);
         let mut left = length - part;
         if left == 0 {
             return Ok(());
         }
         if left <= page {
-            if !second.is_multiple_of(page) {
+            if second & within != 0 {
                 return Err(misplaced);
             }
             self.push(Some(second), left);
@@ -117,7 +119,7 @@ impl Runs {
             if !list.is_multiple_of(8) {
                 return Err(misplaced);
             }
-            let mut room = (page - list % page) / 8;
+            let mut room = (page - (list & within)) / 8;
             let mut at = list;
             let needed = left.div_ceil(page);
             let leads_on = needed > room;
@@ -129,12 +131,13 @@ impl Runs {
                 for entry in bytes.as_chunks::<8>().0 {
                     let entry = u64::from_le_bytes(*entry);
                     room -= 1;
+                    // Lists after the first start at a page too, so each but the first fills one and the chain ends.
+                    if entry & within != 0 {
+                        return Err(misplaced);
+                    }
                     if leads_on && room == 0 {
                         list = entry;
                         break;
-                    }
-                    if !entry.is_multiple_of(page) {
-                        return Err(misplaced);
                     }
                     let part = left.min(page);
                     self.push(Some(entry), part);

@@ -118,6 +118,7 @@ struct Inner {
     stuck: AtomicBool,
     gone: AtomicBool,
     never_ready: AtomicBool,
+    fatal: AtomicBool,
     rules: Mutex<Vec<Fault>>,
 }
 
@@ -144,17 +145,32 @@ impl Faults {
         self.inner.never_ready.store(never, Ordering::Release);
     }
 
+    /// Lets the controller say that it cannot go on (CSTS.CFS), until it is reset.
+    pub fn break_down(&self) {
+        self.inner.fatal.store(true, Ordering::Release);
+    }
+
     /// Takes all faults away but that of having vanished.
     pub fn heal(&self) {
         self.inner.rules.lock().clear();
         self.inner.armed.store(false, Ordering::Release);
         self.stick(false);
         self.never_ready(false);
+        self.mend();
+    }
+
+    /// A reset takes the fatal state away.
+    pub(crate) fn mend(&self) {
+        self.inner.fatal.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.inner.fatal.load(Ordering::Acquire)
     }
 
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {
-        self.inner.stuck.load(Ordering::Relaxed) || self.is_gone()
+        self.inner.stuck.load(Ordering::Relaxed) || self.is_gone() || self.is_broken()
     }
 
     #[inline]

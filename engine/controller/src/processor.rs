@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use engine_block::Operation;
 use engine_dma::{AddressSpace, Region, View, to_usize};
-use engine_nvme_spec::{Cqe, Event, Sqe, Status};
+use engine_nvme_spec::{Cqe, Event, NvmOpcode, Sqe, Status};
 
-use crate::backing::BackingQueue;
+use crate::backing::{BackingQueue, Io, Memory, Started};
 use crate::commands::Done;
 use crate::controller::Shared;
 use crate::data::Runs;
@@ -20,6 +20,9 @@ use crate::subsystem::{CountersOfOne, ErrorRecord, Namespace, NamespaceView};
 
 /// Most commands of one queue that are fetched before others have their turn.
 const BURST_MOST: u32 = 64;
+
+/// In which the time of interrupt coalescing is told.
+const COALESCING_UNIT: Duration = Duration::from_micros(100);
 
 /// A command that its backing is still working on.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +35,8 @@ pub(crate) struct Pending {
     pub(crate) bytes: u64,
     pub(crate) operation: Operation,
     pub(crate) effect: Option<Effect>,
+    /// Whether it is answered only once a flush is over that follows it.
+    pub(crate) then_flush: bool,
     /// Whether nobody wants to hear of it any more.
     pub(crate) orphaned: bool,
 }
@@ -131,16 +136,74 @@ impl Processor {
         mut start: impl FnMut(&mut Self, u16, &Sqe, Option<Effect>) -> Done,
     ) -> bool {
         let mut worked = self.collect(shared, Duration::ZERO);
-        let count = self.submission_queues.len();
-        for turn in 0..count {
-            worked |= self.serve(shared, (self.first + turn) % count, &mut start);
-        }
-        self.first = if count > 0 { (self.first + 1) % count } else { 0 };
+        worked |= if shared.is_weighted() {
+            self.serve_by_class(shared, &mut start)
+        } else {
+            self.serve_in_turn(shared, &mut start)
+        };
         if !worked && !limit.is_zero() && self.in_flight() > 0 {
             worked = self.collect(shared, limit);
         }
         self.signal(shared);
         worked
+    }
+
+    /// Round robin (Base, section 3.4.4.1).
+    fn serve_in_turn(
+        &mut self,
+        shared: &Shared,
+        start: &mut impl FnMut(&mut Self, u16, &Sqe, Option<Effect>) -> Done,
+    ) -> bool {
+        let count = self.submission_queues.len();
+        let burst = shared.state.features().burst().map_or(BURST_MOST, |burst| burst.min(BURST_MOST));
+        let mut worked = false;
+        let mut place = self.first;
+        for _ in 0..count {
+            if place >= count {
+                place = 0;
+            }
+            worked |= self.serve(shared, place, burst, start);
+            place += 1;
+        }
+        self.first = if self.first + 1 < count { self.first + 1 } else { 0 };
+        worked
+    }
+
+    /// Weighted round robin (Base, section 3.4.4.2): while there are urgent commands nothing else is served; the other
+    /// classes have as many commands in a round as their weights say.
+    fn serve_by_class(
+        &mut self,
+        shared: &Shared,
+        start: &mut impl FnMut(&mut Self, u16, &Sqe, Option<Effect>) -> Done,
+    ) -> bool {
+        let arbitration = shared.arbitration();
+        let weight = |shift: u32| (arbitration >> shift & 0xff) + 1;
+        let mut worked = false;
+        // They are sorted by class.
+        for place in 0..self.submission_queues.len() {
+            let Some(queue) = self.submission_queues.get(place) else { break };
+            let budget = match queue.priority {
+                0 => BURST_MOST,
+                _ if worked && self.submission_queues.first().is_some_and(|first| first.priority == 0) => {
+                    // Something urgent was there, and more may have come.
+                    if self.has_urgent(shared) {
+                        break;
+                    }
+                    weight(8 * (4 - u32::from(queue.priority)))
+                }
+                class => weight(8 * (4 - u32::from(class))),
+            };
+            worked |= self.serve(shared, place, budget, start);
+        }
+        worked
+    }
+
+    /// Whether commands of the urgent class wait and could be answered.
+    fn has_urgent(&self, shared: &Shared) -> bool {
+        let room = |id: u16| self.completion_queues.iter().any(|queue| queue.id == id && queue.room() > 0);
+        self.submission_queues.iter().take_while(|queue| queue.priority == 0).any(|queue| {
+            shared.doorbell(queue.id, false) != u32::from(queue.head) && room(queue.completion_queue)
+        })
     }
 
     /// Sees what is mapped and which namespaces there are now.
@@ -179,29 +242,13 @@ impl Processor {
         }
     }
 
-    /// Weights of the classes where weighted round robin was chosen (Base, section 3.4.4.2); the burst otherwise.
-    fn budget(shared: &Shared, priority: u8) -> u32 {
-        let arbitration = shared.arbitration();
-        let burst = shared.state.features().burst().unwrap_or(BURST_MOST);
-        if !shared.is_weighted() {
-            return burst.max(BURST_MOST / 2);
-        }
-        let weight = |shift: u32| (arbitration >> shift & 0xff) + 1;
-        let commands = match priority {
-            0 => BURST_MOST,
-            1 => burst * weight(24),
-            2 => burst * weight(16),
-            _ => burst * weight(8),
-        };
-        commands.min(BURST_MOST)
-    }
-
     /// Fetches commands of one queue and starts them.
     #[inline]
     fn serve(
         &mut self,
         shared: &Shared,
         place: usize,
+        budget: u32,
         start: &mut impl FnMut(&mut Self, u16, &Sqe, Option<Effect>) -> Done,
     ) -> bool {
         let Some(queue) = self.submission_queues.get_mut(place) else { return false };
@@ -219,24 +266,25 @@ impl Processor {
         // After the doorbell was read, and not before: what a host maps before it rings is there for its commands.
         self.look(shared);
         let Some(queue) = self.submission_queues.get_mut(place) else { return false };
-        let mut left = Self::budget(shared, queue.priority);
-        let id = queue.completion_queue;
+        let (id, sq_id) = (queue.completion_queue, queue.id);
         let Some(completion_place) = self.completion_queues.iter().position(|queue| queue.id == id) else {
             return false;
         };
+        let Some(completions) = self.completion_queues.get_mut(completion_place) else { return false };
+        if completions.room() < budget {
+            Self::hear(shared, completions);
+        }
+        let mut left = budget;
         let armed = shared.faults().is_some_and(crate::Faults::is_armed);
         let (mut reads, mut writes) = (Tally::default(), Tally::default());
         let mut worked = false;
         while left > 0 && !self.free.is_empty() {
-            let Some(completions) = self.completion_queues.get_mut(completion_place) else { break };
-            if !completions.has_room() {
-                Self::hear(shared, completions);
-                if !completions.has_room() {
-                    break;
-                }
+            // Each takes a place among the completions, now or later.
+            if self.completion_queues.get(completion_place).is_none_or(|queue| queue.room() == 0) {
+                break;
             }
             let Some(queue) = self.submission_queues.get_mut(place) else { break };
-            let (sq_id, Some(sqe)) = (queue.id, queue.fetch()) else { break };
+            let Some(sqe) = queue.fetch() else { break };
             let head = queue.head;
             left -= 1;
             worked = true;
@@ -248,9 +296,10 @@ impl Processor {
             };
             match done {
                 Done::Now(status, dw0) => {
-                    if status.is_success() {
-                        reads.count_if(sqe.opcode == 2, &self.runs);
-                        writes.count_if(sqe.opcode == 1, &self.runs);
+                    if status.is_success() && sq_id != 0 {
+                        let opcode = NvmOpcode(sqe.opcode);
+                        reads.count_if(matches!(opcode, NvmOpcode::READ | NvmOpcode::COMPARE), &self.runs);
+                        writes.count_if(opcode == NvmOpcode::WRITE, &self.runs);
                     }
                     if effect.is_none() && status.is_success() {
                         let Some(completions) = self.completion_queues.get_mut(completion_place) else {
@@ -305,7 +354,7 @@ impl Processor {
                 // One number, two namespaces: the old one's commands come to their end first.
                 return Err(Status::NAMESPACE_NOT_READY);
             }
-            let queue = namespace.backing().queue(self.depth).map_err(|error| {
+            let queue = namespace.backing().queue(self.depth.saturating_add(1)).map_err(|error| {
                 tracing::warn!(nsid, %error, "no queue to the backing of a namespace");
                 Status::INTERNAL_ERROR
             })?;
@@ -363,7 +412,23 @@ impl Processor {
 
     fn finish(&mut self, shared: &Shared, token: u64, status: Status) {
         let slot = usize::try_from(token).ok().and_then(|place| self.pending.get_mut(place));
-        let Some(pending) = slot.and_then(Option::take) else { return };
+        let Some(slot) = slot else { return };
+        let mut status = status;
+        if let Some(pending) = slot
+            && pending.then_flush
+            && status.is_success()
+            && !pending.orphaned
+        {
+            pending.then_flush = false;
+            let place = to_usize(u64::from(pending.nsid)).wrapping_sub(1);
+            let served = self.served.get_mut(place).and_then(Option::as_mut);
+            match served.map(|served| flush(&mut *served.queue, token)) {
+                Some(Started::Pending) => return,
+                Some(Started::Done(flushed)) => status = flushed,
+                Some(Started::Full) | None => status = Status::COMMAND_INTERRUPTED,
+            }
+        }
+        let Some(pending) = slot.take() else { return };
         self.free.push(u32::try_from(token).unwrap_or(0));
         if pending.orphaned {
             return;
@@ -385,10 +450,13 @@ impl Processor {
         self.answer(shared, pending.sq_id, &sqe, status, 0, pending.effect);
     }
 
+    fn completions_of(&mut self, sq_id: u16) -> Option<&mut CompletionQueue> {
+        let id = self.submission_queues.iter().find(|queue| queue.id == sq_id)?.completion_queue;
+        self.completion_queues.iter_mut().find(|queue| queue.id == id)
+    }
+
     fn unpromise(&mut self, sq_id: u16) {
-        let Some(queue) = self.submission_queues.iter().find(|queue| queue.id == sq_id) else { return };
-        let id = queue.completion_queue;
-        if let Some(completions) = self.completion_queues.iter_mut().find(|queue| queue.id == id) {
+        if let Some(completions) = self.completions_of(sq_id) {
             completions.promised = completions.promised.saturating_sub(1);
         }
     }
@@ -426,7 +494,16 @@ impl Processor {
 
     fn hold(&mut self, until: Option<Instant>, answer: Answer) {
         let answer = Answer { effect: None, ..answer };
+        if let Some(completions) = self.completions_of(answer.sq_id) {
+            completions.promised += 1;
+        }
         self.held.push(Held { until, answer });
+    }
+
+    /// Gives an answer that was held back.
+    fn give_held(&mut self, answer: Answer) {
+        self.unpromise(answer.sq_id);
+        self.give(answer);
     }
 
     fn release_due(&mut self) -> bool {
@@ -434,7 +511,7 @@ impl Processor {
         let due = |held: &mut Held| held.until.is_some_and(|until| until <= now);
         let answers: Vec<Answer> = self.held.extract_if(.., due).map(|held| held.answer).collect();
         for answer in &answers {
-            self.give(*answer);
+            self.give_held(*answer);
         }
         !answers.is_empty()
     }
@@ -456,50 +533,49 @@ impl Processor {
             _ => {}
         }
         completions.post(cqe, answer.effect == Some(Effect::WrongPhase));
-        if answer.effect == Some(Effect::Duplicate) {
+        if answer.effect == Some(Effect::Duplicate) && completions.room() > 0 {
             completions.post(cqe, false);
         }
         while let Some(place) = self.held.iter().position(|held| held.until.is_none()) {
             let held = self.held.swap_remove(place);
-            self.give(held.answer);
+            self.give_held(held.answer);
         }
     }
 
-    /// Answers a command that was to be answered later; false where there is no room for it now.
-    pub(crate) fn answer_later(&mut self, shared: &Shared, sq_id: u16, cid: u16, dw0: u32) -> bool {
-        let Some(queue) = self.submission_queues.iter().find(|queue| queue.id == sq_id) else { return false };
-        let id = queue.completion_queue;
-        let Some(completions) = self.completion_queues.iter_mut().find(|queue| queue.id == id) else {
-            return false;
-        };
-        Self::hear(shared, completions);
-        if !completions.has_room() {
-            return false;
-        }
-        self.give(Answer { sq_id, cid, status: Status::SUCCESS, dw0, effect: None });
+    /// Answers a command that was to be answered later.
+    pub(crate) fn answer_later(&mut self, shared: &Shared, sq_id: u16, cid: u16, status: Status, dw0: u32) {
+        self.give(Answer { sq_id, cid, status, dw0, effect: None });
         self.signal(shared);
-        true
     }
 
-    /// Whether [`answer_later`](Self::answer_later) would find room.
-    pub(crate) fn has_room(&mut self, shared: &Shared, sq_id: u16) -> bool {
-        let queue = self.submission_queues.iter().find(|queue| queue.id == sq_id);
-        let Some(id) = queue.map(|queue| queue.completion_queue) else { return false };
-        let completions = self.completion_queues.iter_mut().find(|queue| queue.id == id);
-        completions.is_some_and(|completions| {
+    /// Whether [`answer_later`](Self::answer_later) would find room, and leave `spare` places.
+    pub(crate) fn has_room(&mut self, shared: &Shared, sq_id: u16, spare: u32) -> bool {
+        self.completions_of(sq_id).is_some_and(|completions| {
             Self::hear(shared, completions);
-            completions.has_room()
+            completions.room() > spare
         })
     }
 
-    /// Interrupts for what was put into completion queues.
+    /// Interrupts for what was put into completion queues, gathered as the host wants it (Base, section 5.1.25.1.6).
     fn signal(&mut self, shared: &Shared) {
         for queue in &mut self.completion_queues {
-            if std::mem::take(&mut queue.news)
-                && let Some(vector) = queue.vector
-            {
-                shared.vectors.signal(vector);
+            if queue.news == 0 {
+                continue;
             }
+            let Some(vector) = queue.vector else {
+                queue.news = 0;
+                continue;
+            };
+            let (threshold, time) = shared.state.features().coalescing();
+            let gathers = queue.id != 0 && time > 0 && queue.news < u32::from(threshold);
+            if gathers && !shared.state.features().is_uncoalesced(vector) {
+                let since = *queue.since.get_or_insert_with(Instant::now);
+                if since.elapsed() < COALESCING_UNIT * u32::from(time) {
+                    continue;
+                }
+            }
+            (queue.news, queue.since) = (0, None);
+            shared.vectors.signal(vector);
         }
     }
 
@@ -540,10 +616,18 @@ impl Processor {
             self.collect(shared, Duration::from_millis(10));
         }
         for held in self.held.extract_if(.., |held| held.answer.sq_id == id).collect::<Vec<_>>() {
-            self.give(Answer { status: Status::ABORTED_SQ_DELETION, ..held.answer });
+            self.give_held(Answer { status: Status::ABORTED_SQ_DELETION, ..held.answer });
         }
-        for pending in self.pending.iter_mut().flatten().filter(|pending| pending.sq_id == id) {
-            pending.orphaned = true;
+        let mut late = Vec::new();
+        for pending in self.pending.iter_mut().flatten() {
+            if pending.sq_id == id && !pending.orphaned {
+                pending.orphaned = true;
+                late.push(pending.cid);
+            }
+        }
+        for cid in late {
+            let (sq_id, status) = (id, Status::ABORTED_SQ_DELETION);
+            self.give_held(Answer { sq_id, cid, status, dw0: 0, effect: None });
         }
         self.signal(shared);
         self.submission_queues.retain(|queue| queue.id != id);
@@ -559,7 +643,7 @@ impl Processor {
         let this = |held: &Held| held.answer.sq_id == sq_id && held.answer.cid == cid;
         let Some(place) = self.held.iter().position(this) else { return false };
         let held = self.held.swap_remove(place);
-        self.give(Answer { status: Status::ABORT_REQUESTED, ..held.answer });
+        self.give_held(Answer { status: Status::ABORT_REQUESTED, ..held.answer });
         self.signal(shared);
         true
     }
@@ -590,6 +674,12 @@ impl Processor {
     pub(crate) fn heard(&self) -> impl Iterator<Item = (u16, u16)> + '_ {
         self.submission_queues.iter().map(|queue| (queue.id, queue.tail))
     }
+}
+
+/// Starts a flush.
+pub(crate) fn flush(queue: &mut dyn BackingQueue, token: u64) -> Started {
+    let io = Io { token, operation: Operation::Flush, offset: 0, length: 0 };
+    queue.start(&io, &mut Memory::new(&mut View::new(), &Runs::default()))
 }
 
 #[inline]

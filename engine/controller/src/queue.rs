@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
 use engine_dma::{Access, Mapping, View, to_u64, to_usize};
 use engine_nvme_spec::{Cqe, Sqe};
@@ -36,10 +37,13 @@ impl RingMemory {
             let at = iova.checked_add(to_u64(start))?;
             let span = view.span(at, bytes - start, Access::ReadWrite).ok()?;
             let (mapping, offset, length) = (Arc::clone(span.mapping), span.offset, span.length);
+            // Entries lie in one part each and are seen as words; memory that is mapped otherwise is none for a ring.
+            if !offset.is_multiple_of(8) || !start.is_multiple_of(SUBMISSION) {
+                return None;
+            }
             parts.push(Part { start, length, mapping, offset });
             start += length;
         }
-        // An entry never crosses from one part to the next: parts are whole pages.
         Some(Self { iova, bytes, parts })
     }
 
@@ -153,40 +157,46 @@ pub(crate) struct CompletionQueue {
     /// Places promised to commands that are being carried out.
     pub(crate) promised: u32,
     pub(crate) vector: Option<u16>,
-    /// Whether something was put in since the last interrupt.
-    pub(crate) news: bool,
+    /// How many were put in since the last interrupt.
+    pub(crate) news: u32,
+    /// When the first of those that wait for others before an interrupt was put in, as far as that was looked at.
+    pub(crate) since: Option<Instant>,
     pub(crate) refused: Option<u32>,
 }
 
 impl CompletionQueue {
     pub(crate) fn new(id: u16, entries: u16, memory: RingMemory, vector: Option<u16>) -> Self {
-        let (phase, promised, news) = (true, 0, false);
-        Self { id, entries, memory, tail: 0, head: 0, phase, promised, vector, news, refused: None }
+        let (phase, promised, news, since) = (true, 0, 0, None);
+        Self { id, entries, memory, tail: 0, head: 0, phase, promised, vector, news, since, refused: None }
     }
 
-    /// Whether one more command can be carried out with a place for its completion.
+    /// How many more commands can be carried out with a place for their completions.
     #[inline]
-    pub(crate) fn has_room(&self) -> bool {
-        let size = u32::from(self.entries) + 1;
-        let used = (u32::from(self.tail) + size - u32::from(self.head)) % size;
-        used + self.promised + 1 < size
+    pub(crate) fn room(&self) -> u32 {
+        // One place stays empty, so that full and empty are told apart.
+        u32::from(self.entries).saturating_sub(self.distance(self.head, self.tail) + self.promised)
+    }
+
+    /// How many places on `to` is from `from`.
+    #[inline]
+    fn distance(&self, from: u16, to: u16) -> u32 {
+        let (from, to) = (u32::from(from), u32::from(to));
+        if to >= from { to - from } else { to + u32::from(self.entries) + 1 - from }
     }
 
     /// Takes a doorbell's value; false where it cannot be: past the tail.
     #[inline]
     pub(crate) fn ring(&mut self, value: u32) -> bool {
-        let size = u32::from(self.entries) + 1;
-        let Ok(head) = u16::try_from(value) else { return false };
-        if head > self.entries {
-            return false;
+        match u16::try_from(value) {
+            Ok(head)
+                if head <= self.entries
+                    && self.distance(self.head, head) <= self.distance(self.head, self.tail) =>
+            {
+                self.head = head;
+                true
+            }
+            _ => false,
         }
-        let used = (u32::from(self.tail) + size - u32::from(self.head)) % size;
-        let taken = (u32::from(head) + size - u32::from(self.head)) % size;
-        if taken > used {
-            return false;
-        }
-        self.head = head;
-        true
     }
 
     /// Puts an entry in, with the phase that it must have, or the other one for a controller that errs.
@@ -206,7 +216,7 @@ impl CompletionQueue {
         } else {
             self.tail += 1;
         }
-        self.news = true;
+        self.news = self.news.saturating_add(1);
     }
 }
 

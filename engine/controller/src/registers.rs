@@ -67,6 +67,11 @@ impl Registers {
         Self { cap, cc, csts, aqa, asq: 0, acq: 0, interrupt_mask: 0 }
     }
 
+    /// Which vectors are masked.
+    pub(crate) fn interrupt_mask(&self) -> u32 {
+        self.interrupt_mask
+    }
+
     pub(crate) fn status(&self) -> Csts {
         self.csts
     }

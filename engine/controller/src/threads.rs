@@ -115,7 +115,15 @@ fn work(inner: &Inner, number: usize, stop: &AtomicBool) {
             missed |= inner.work_on_admin();
         }
         if !missed {
-            let busy = slot.lock().in_flight() > 0;
+            let busy = {
+                let mut slot = slot.lock();
+                // Whoever takes memory away need not wait for a thread that sleeps.
+                slot.let_go(&inner.shared);
+                slot.in_flight() > 0
+            };
+            if number == 0 {
+                inner.admin.lock().let_go(&inner.shared);
+            }
             thread::park_timeout(if busy { BACKING_WAIT } else { nap(since.elapsed(), options.nap) });
         }
     }

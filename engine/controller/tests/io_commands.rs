@@ -42,7 +42,8 @@ fn write_then_read_gives_the_same_bytes_and_touches_no_others() {
 fn blocks_past_the_end_are_out_of_range_for_every_command() {
     let (mut host, _) = Host::ready();
     let at = host.memory.take(8192);
-    let commands: [(&str, fn(u32, u64, u16) -> Sqe); 5] = [
+    type Make = fn(u32, u64, u16) -> Sqe;
+    let commands: [(&str, Make); 5] = [
         ("read", nvm::read),
         ("write", nvm::write),
         ("compare", nvm::compare),

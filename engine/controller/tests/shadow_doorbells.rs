@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use engine_controller::ControllerOptions;
-use engine_nvme_spec::{Status, admin, dbbuf, nvm};
+use engine_nvme_spec::{FeatureId, Select, Status, admin, dbbuf, nvm};
 use host::Host;
 
 #[test]
@@ -55,4 +55,50 @@ fn controller_that_does_not_offer_them_says_invalid_opcode() {
     let (shadows, events) = (host.memory.take(4096), host.memory.take(4096));
     let status = host.code(0, admin::doorbell_buffer_config(shadows, events));
     assert_eq!(status, Status::INVALID_OPCODE);
+}
+
+#[test]
+fn admin_queue_is_served_by_register_or_by_shadow_whichever_the_host_writes() {
+    for by_shadow in [false, true] {
+        let options = ControllerOptions { threads: 1, ..ControllerOptions::default() };
+        let (mut host, _) = Host::ready_with(options);
+        let (shadows, events) = (host.memory.take(4096), host.memory.take(4096));
+        host.admin_ok(admin::doorbell_buffer_config(shadows, events));
+        let region = Arc::clone(host.memory.region());
+        let (shadow, event) = (host.memory.place(shadows), host.memory.place(events));
+        let word = |place: usize| region.u32_at(place).unwrap();
+        for round in 0..100_u32 {
+            // Two at a time, so that the second may be written before the index follows the first.
+            for _ in 0..2 {
+                host.push(0, admin::get_features(FeatureId::ARBITRATION, Select::CURRENT));
+                let tail = u32::from(host.pair(0).tail());
+                if by_shadow {
+                    let before = word(shadow).swap(tail, Ordering::SeqCst);
+                    let low = |value: u32| u16::try_from(value).unwrap();
+                    let index = word(event).load(Ordering::SeqCst);
+                    if dbbuf::need_event(low(index), low(tail), low(before)) {
+                        host.ring(0, false, tail);
+                    }
+                } else {
+                    host.ring(0, false, tail);
+                }
+            }
+            for _ in 0..2 {
+                let start = std::time::Instant::now();
+                let entry = loop {
+                    if let Some(entry) = host.pair(0).take() {
+                        break entry;
+                    }
+                    assert!(start.elapsed() < host::LIMIT, "round {round}, by shadow: {by_shadow}");
+                };
+                assert!(entry.status().is_success(), "{entry:?}");
+            }
+            let head = u32::from(host.pair(0).head());
+            if by_shadow {
+                word(shadow + 4).store(head, Ordering::SeqCst);
+            } else {
+                host.ring(0, true, head);
+            }
+        }
+    }
 }

@@ -35,9 +35,10 @@ impl Inner {
             }
             done
         });
-        while self.shared.state.events().is_ready() && admin.has_room(&self.shared, 0) {
+        while self.shared.state.events().is_ready() && admin.has_room(&self.shared, 0, 0) {
             let Some((cid, event)) = self.shared.state.events().take() else { break };
-            worked |= admin.answer_later(&self.shared, 0, cid, event.to_dword());
+            admin.answer_later(&self.shared, 0, cid, Status::SUCCESS, event.to_dword());
+            worked = true;
         }
         if worked {
             self.ask_for_the_admin_register(&admin);
@@ -60,7 +61,7 @@ impl Inner {
             AdminOpcode::GET_LOG_PAGE => self.log_page(admin, sqe).map(Done::from),
             AdminOpcode::SET_FEATURES => self.set_feature(admin, sqe),
             AdminOpcode::GET_FEATURES => self.get_feature(admin, sqe),
-            AdminOpcode::ABORT => Ok(self.abort(sqe)),
+            AdminOpcode::ABORT => Ok(self.abort(admin, sqe)),
             AdminOpcode::ASYNCHRONOUS_EVENT_REQUEST => {
                 state.events().request(sqe.cid.get()).map(|()| Done::Later)
             }
@@ -161,9 +162,18 @@ impl Inner {
     }
 
     /// Abort: what is held back or waits for an event can be; what a backing works on cannot.
-    fn abort(&self, sqe: &Sqe) -> Done {
+    fn abort(&self, admin: &mut Processor, sqe: &Sqe) -> Done {
         let [sq_low, sq_high, cid_low, cid_high] = sqe.cdw10.get().to_le_bytes();
         let (sq_id, cid) = (u16::from_le_bytes([sq_low, sq_high]), u16::from_le_bytes([cid_low, cid_high]));
+        // The one command of the admin queue that can be waiting is a request for an event.
+        if sq_id == 0 {
+            // The Abort itself is answered, too.
+            let aborted = admin.has_room(&self.shared, 0, 1) && self.shared.state.events().abort(cid);
+            if aborted {
+                admin.answer_later(&self.shared, 0, cid, Status::ABORT_REQUESTED, 0);
+            }
+            return Done::Now(Status::SUCCESS, u32::from(!aborted));
+        }
         let aborted = match self.completion_queue_of(sq_id).and_then(|queue| self.slot(queue)) {
             Some(slot) => slot.lock().abort(&self.shared, sq_id, cid),
             None => false,

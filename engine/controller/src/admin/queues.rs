@@ -172,7 +172,7 @@ impl Inner {
     }
 
     /// The completion queue of an I/O submission queue; none where there is no such queue.
-    pub(super) fn completion_queue_of(&self, queue: u16) -> Option<u16> {
+    pub(crate) fn completion_queue_of(&self, queue: u16) -> Option<u16> {
         let place = usize::from(queue.checked_sub(1)?);
         self.queues.lock().submission_queues.get(place).copied().flatten()
     }

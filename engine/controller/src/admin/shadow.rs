@@ -1,6 +1,6 @@
 //! Doorbells in the host's memory (Base, section 5.2.5).
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 use engine_dma::{View, to_usize};
 use engine_nvme_spec::{Sqe, Status, dbbuf};
@@ -14,10 +14,21 @@ use crate::queue::RingMemory;
 pub(crate) struct ShadowDoorbells {
     doorbells: RingMemory,
     events: RingMemory,
+    /// What stands there for the admin submission queue since the host gave the pages, until the host changes it.
+    admin: u32,
+    admin_in_use: AtomicBool,
 }
 
 impl ShadowDoorbells {
     pub(crate) fn value(&self, queue: u16, completion: bool, stride: u8) -> Option<u32> {
+        // Linux leaves the places of the admin queue alone and writes the register; others use them like the rest.
+        if queue == 0 && !self.admin_in_use.load(Ordering::Relaxed) {
+            let now = word(&self.doorbells, 0, false, stride)?.load(Ordering::Acquire);
+            if now == self.admin {
+                return None;
+            }
+            self.admin_in_use.store(true, Ordering::Relaxed);
+        }
         Some(word(&self.doorbells, queue, completion, stride)?.load(Ordering::Acquire))
     }
 
@@ -57,13 +68,16 @@ impl Inner {
         }
         let invalid = Status::INVALID_FIELD.final_();
         let mut find = |iova| RingMemory::find(&mut admin.view, iova, to_usize(page)).ok_or(invalid);
-        let shadow = ShadowDoorbells { doorbells: find(first)?, events: find(second)? };
+        let (doorbells, events) = (find(first)?, find(second)?);
+        let (admin_now, admin_in_use) = (self.shared.doorbell(0, false), AtomicBool::new(false));
+        let shadow = ShadowDoorbells { doorbells, events, admin: admin_now, admin_in_use };
         // Queues that exist go on from where they are.
         let stride = self.shared.stride();
         for queue in 0..=self.shared.options.queue_pairs {
             for completion in [false, true] {
+                let value = if queue == 0 && !completion { Some(admin_now) } else { None };
                 if self.queues.lock().exists(queue, completion) {
-                    let value = self.shared.doorbell(queue, completion);
+                    let value = value.unwrap_or_else(|| self.shared.doorbell(queue, completion));
                     if let Some(word) = word(&shadow.doorbells, queue, completion, stride) {
                         word.store(value, Ordering::Release);
                     }
@@ -85,12 +99,15 @@ impl Inner {
 
     /// Tells hosts with doorbells of their own whether thread `number` must be woken, or polls.
     pub(crate) fn announce(&self, number: usize, wake: bool) {
-        let shadow = self.shared.shadow.read();
-        let Some(shadow) = &*shadow else { return };
-        let stride = self.shared.stride();
-        if let Some(slot) = self.slots.get(number) {
-            for (queue, tail) in slot.lock().heard() {
-                shadow.announce(queue, tail, wake, stride);
+        if !self.shared.uses_shadow() {
+            return;
+        }
+        // Not both locks at once: those who work on queues take them the other way round.
+        let heard: Vec<(u16, u16)> =
+            self.slots.get(number).map(|slot| slot.lock().heard().collect()).unwrap_or_default();
+        if let Some(shadow) = &*self.shared.shadow.read() {
+            for (queue, tail) in heard {
+                shadow.announce(queue, tail, wake, self.shared.stride());
             }
         }
         // The host writes its doorbell, then reads the index; we wrote the index, and look at the doorbell next.
