@@ -6,4 +6,4 @@
 #   RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir engine/fuzz --features libfuzzer controller -- -max_len=4000 -timeout=20
 set -euo pipefail
 cd "$(dirname "$0")"
-cargo run --quiet --release --locked --bin drive -- "${1:-20000}"
+cargo run --quiet --release --locked --bin drive -- "${1:-8000}"

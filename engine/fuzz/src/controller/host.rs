@@ -166,6 +166,11 @@ impl Host {
         self.write32(offset, value.into());
     }
 
+    /// Whether the controller says that it cannot go on.
+    pub(super) fn has_failed(&self) -> bool {
+        self.read32(register::CSTS) & 0b10 != 0
+    }
+
     /// Gives the controller turns on a queue.
     pub(super) fn assist(&self, pair: usize, turns: usize) {
         for _ in 0..turns {

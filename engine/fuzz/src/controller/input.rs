@@ -1,7 +1,7 @@
 //! What an input says: how the controller is made, and what its host does.
 
 use arbitrary::{Arbitrary, Unstructured};
-use engine_dma::to_usize;
+use engine_dma::{to_u64, to_usize};
 use engine_nvme_spec::{FLAG_SGL, Sqe};
 
 use super::memory::{AREA, AREAS, RINGS};
@@ -40,10 +40,19 @@ impl Input {
 /// What a host does. Kinds that get far are kinds of their own, since random numbers choose each kind as often.
 #[derive(Debug, Clone, Arbitrary)]
 pub(super) enum Action {
-    /// A command in a queue of the host's.
+    /// A command of the admin queue.
+    SubmitAdmin {
+        command: Admin,
+    },
+    /// A command of an I/O queue, or now and then in the admin queue.
     Submit {
         pair: u8,
-        command: Command,
+        command: Io,
+    },
+    /// Any bytes, in any queue.
+    SubmitRaw {
+        pair: u8,
+        bytes: Box<[u8; 64]>,
     },
     /// Several I/O commands at once.
     Burst {
@@ -90,6 +99,10 @@ pub(super) enum Poke {
     Pages { place: Place, entries: [Address; 6] },
     /// A list of descriptors.
     Descriptors { place: Place, entries: [(Address, Value, u8); 4] },
+    /// Ranges for Dataset Management: first block and number of blocks.
+    Ranges { place: Place, entries: [(Lba, u8); 4] },
+    /// Source ranges for Copy: first block and number of blocks less one.
+    Sources { place: Place, entries: [(Lba, u8); 2] },
 }
 
 /// A register.
@@ -189,11 +202,37 @@ impl Value {
     }
 }
 
+/// A logical block that is mostly there.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub(super) enum Lba {
+    Inside(u8),
+    First(u8),
+    Any(Value),
+}
+
+impl Lba {
+    pub(super) fn value(self) -> u64 {
+        match self {
+            Self::Inside(block) => u64::from(block % 120),
+            Self::First(block) => u64::from(block % 8),
+            Self::Any(value) => value.value().into(),
+        }
+    }
+}
+
 /// A place in memory that the host has.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub(super) struct Place {
     pub(super) area: u8,
-    pub(super) offset: u16,
+    offset: u16,
+}
+
+impl Place {
+    /// In the area: half of them at the beginning of a page, where commands look for lists.
+    pub(super) fn offset(self) -> usize {
+        let offset = usize::from(self.offset);
+        if offset & 1 == 1 { offset / 2 % 4 * 4096 } else { offset % to_usize(AREA) }
+    }
 }
 
 /// A bus address.
@@ -212,9 +251,7 @@ impl Address {
     pub(super) fn value(self, orderly: bool) -> u64 {
         match self {
             Self::Page(area, page) => AREAS[usize::from(area) % AREAS.len()] + u64::from(page % 5) * 4096,
-            Self::Within(Place { area, offset }) => {
-                AREAS[usize::from(area) % AREAS.len()] + u64::from(offset) % (AREA + 64)
-            }
+            Self::Within(place) => AREAS[usize::from(place.area) % AREAS.len()] + to_u64(place.offset()),
             Self::Queues(offset) if orderly => AREAS[0] + u64::from(offset) % AREA,
             Self::Queues(offset) => RINGS + u64::from(offset),
             Self::Any(address) if orderly && address.wrapping_sub(RINGS) < 1 << 20 => 0,
@@ -223,21 +260,13 @@ impl Address {
     }
 }
 
-/// A command.
-#[derive(Debug, Clone, Arbitrary)]
-pub(super) enum Command {
-    Io(Io),
-    Admin(Admin),
-    Raw(Box<[u8; 64]>),
-}
-
 /// A command of an I/O queue.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub(super) struct Io {
     opcode: u8,
     namespace: u8,
-    slba: Value,
-    blocks: Value,
+    slba: Lba,
+    blocks: Lba,
     flags: u8,
     first: Address,
     second: Address,
@@ -257,16 +286,6 @@ pub(super) struct Admin {
     second: Address,
 }
 
-impl Command {
-    pub(super) fn sqe(&self, orderly: bool) -> Sqe {
-        match self {
-            Self::Io(io) => io.sqe(orderly),
-            Self::Admin(admin) => admin.sqe(orderly),
-            Self::Raw(bytes) => zerocopy::transmute!(**bytes),
-        }
-    }
-}
-
 fn nsid(selected: u8) -> u32 {
     match selected % 16 {
         15 => u32::MAX,
@@ -280,16 +299,16 @@ impl Io {
     pub(super) fn sqe(&self, orderly: bool) -> Sqe {
         const OPCODES: [u8; 12] = [0x02, 0x01, 0x02, 0x01, 0x00, 0x05, 0x08, 0x09, 0x0c, 0x19, 0x04, 0x03];
         let opcode = OPCODES[usize::from(self.opcode) % OPCODES.len()];
-        let mut sqe = Sqe::new(opcode, nsid(self.namespace)).with_slba(self.slba.value().into());
+        let mut sqe = Sqe::new(opcode, nsid(self.namespace)).with_slba(self.slba.value());
         let blocks = match self.blocks {
-            Value::Small(count) => u32::from(count % 16),
-            other => other.value(),
+            Lba::Any(value) => value.value(),
+            Lba::Inside(count) | Lba::First(count) => u32::from(count % 12),
         };
         sqe.cdw12 = blocks.into();
         match opcode {
             // Ranges, and what is to happen to them.
-            0x09 => (sqe.cdw10, sqe.cdw11) = ((blocks & 0xf).into(), (u32::from(self.flags) & 7).into()),
-            0x19 => sqe.cdw12 = (blocks & 0x707).into(),
+            0x09 => (sqe.cdw10, sqe.cdw11) = ((blocks & 3).into(), (u32::from(self.flags) & 7).into()),
+            0x19 => sqe.cdw12 = (blocks & 0x701).into(),
             _ => {}
         }
         let (first, second) = (self.first.value(orderly), self.second.value(orderly));
@@ -308,7 +327,7 @@ impl Io {
 }
 
 impl Admin {
-    fn sqe(&self, orderly: bool) -> Sqe {
+    pub(super) fn sqe(&self, orderly: bool) -> Sqe {
         const OPCODES: [u8; 16] =
             [0x06, 0x02, 0x09, 0x0a, 0x08, 0x0c, 0x00, 0x01, 0x04, 0x05, 0x7c, 0x80, 0x0d, 0x06, 0x02, 0xff];
         const FEATURES: [u32; 15] = [1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 14, 0x16, 0x19, 0x81, 0x84];
@@ -339,9 +358,4 @@ impl Admin {
         }
         sqe
     }
-}
-
-/// The bytes of an area that a place may name.
-pub(super) fn within(offset: u16) -> usize {
-    usize::from(offset) % to_usize(AREA)
 }

@@ -18,7 +18,7 @@ use engine_dma::{Region, to_u64, to_usize};
 use engine_nvme_spec::{SglDescriptor, Sqe, Status, nvm, register};
 
 use host::Host;
-use input::{Action, Blocks, Change, End, Input, Life, Memory, Place, Poke, Register, within};
+use input::{Action, Blocks, Change, End, Input, Life, Memory, Place, Poke, Register};
 use memory::{FOLLOWED, HostMemory, PAIRS};
 
 /// Bytes of each namespace with bytes.
@@ -113,12 +113,18 @@ impl World {
     fn act(&mut self, action: &Action) {
         let pair = |pair: u8| usize::from(pair) % PAIRS;
         match action {
+            Action::SubmitAdmin { command } => {
+                self.host.submit(&mut self.memory, 0, command.sqe(self.orderly));
+            }
             Action::Submit { pair: number, command } => {
-                self.host.submit(&mut self.memory, pair(*number), command.sqe(self.orderly));
+                self.host.submit(&mut self.memory, mostly_io(*number), command.sqe(self.orderly));
+            }
+            Action::SubmitRaw { pair: number, bytes } => {
+                self.host.submit(&mut self.memory, pair(*number), zerocopy::transmute!(**bytes));
             }
             Action::Burst { pair: number, command, count } => {
                 for _ in 0..count % 32 {
-                    self.host.submit(&mut self.memory, pair(*number), command.sqe(self.orderly));
+                    self.host.submit(&mut self.memory, mostly_io(*number), command.sqe(self.orderly));
                 }
             }
             Action::Write { blocks, seed } => self.write(*blocks, *seed),
@@ -136,7 +142,10 @@ impl World {
             Action::Memory(Memory::Unmap { area }) if !self.orderly && *area > 200 => {
                 self.memory.rings.unmap(&self.controller);
             }
-            Action::Memory(Memory::Unmap { area }) => self.memory.area(*area).unmap(&self.controller),
+            Action::Memory(Memory::Unmap { area }) => {
+                self.memory.area(*area).unmap(&self.controller);
+                self.recover();
+            }
             Action::Memory(Memory::Map { area }) => {
                 self.memory.area(*area).map(&self.controller);
                 self.memory.rings.map(&self.controller);
@@ -148,6 +157,15 @@ impl World {
                 self.host.create_pair(&mut self.memory, 1);
             }
             Action::Life(_) => {}
+        }
+    }
+
+    /// Taking away memory in which commands of the input had queues made stops the controller; a host then resets it.
+    fn recover(&mut self) {
+        if self.orderly && self.host.has_failed() {
+            self.end_life(&End::Disable);
+            self.host.enable(&mut self.memory);
+            self.host.create_pair(&mut self.memory, 1);
         }
     }
 
@@ -164,8 +182,18 @@ impl World {
                 });
                 (place, 16, words.flat_map(u64::to_le_bytes).collect())
             }
+            Poke::Ranges { place, entries } => {
+                let words =
+                    entries.iter().flat_map(|(slba, count)| [u64::from(count % 16) << 32, slba.value()]);
+                (place, 16, words.flat_map(u64::to_le_bytes).collect())
+            }
+            Poke::Sources { place, entries } => {
+                let words =
+                    entries.iter().flat_map(|(slba, count)| [0, slba.value(), u64::from(count % 8), 0]);
+                (place, 16, words.flat_map(u64::to_le_bytes).collect())
+            }
         };
-        let offset = within(place.offset);
+        let offset = place.offset();
         self.memory.area(place.area).write(offset - offset % align, &bytes);
     }
 
@@ -343,6 +371,11 @@ impl World {
 /// A namespace that may go and come back.
 fn changing(nsid: u8) -> u32 {
     if nsid % 2 == 0 { 1 } else { 3 }
+}
+
+/// An I/O queue, and the admin queue now and then.
+fn mostly_io(number: u8) -> usize {
+    if number < 8 { 0 } else { 1 + usize::from(number) % (PAIRS - 1) }
 }
 
 fn u32_of(length: usize) -> u32 {
