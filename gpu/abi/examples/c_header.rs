@@ -6,6 +6,7 @@ fn main() -> std::io::Result<()> {
         ("homi_extents.h", homi_abi::extents_header()),
         ("homi_control.h", homi_abi::control_header()),
         ("homi_session.h", homi_abi::session_header()),
+        ("homi_snapshot.h", homi_abi::snapshot_header()),
     ];
     for (name, text) in headers {
         std::fs::write(format!("{folder}/{name}"), text)?;

@@ -1,11 +1,15 @@
 //! Writes the C header from the structures.
 
+mod snapshot;
+
 use std::fmt::Write;
 
 use crate::control;
 use crate::extents::{self, Entry, Header};
 use crate::session;
 use crate::{Field, Structure};
+
+pub use snapshot::snapshot_header;
 
 /// The text of `include/homi_extents.h`.
 #[must_use]

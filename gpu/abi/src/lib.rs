@@ -14,7 +14,8 @@ mod c_header;
 pub mod control;
 pub mod extents;
 pub mod session;
+pub mod snapshot;
 
 #[cfg(feature = "std")]
-pub use c_header::{control_header, extents_header, session_header};
+pub use c_header::{control_header, extents_header, session_header, snapshot_header};
 pub use layout::{Field, Structure};

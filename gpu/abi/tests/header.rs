@@ -4,12 +4,13 @@ use std::process::Command;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/include");
 
-fn headers() -> [(String, String); 3] {
+fn headers() -> [(String, String); 4] {
     let path = |name: &str| format!("{FOLDER}/{name}");
     [
         (path("homi_extents.h"), homi_abi::extents_header()),
         (path("homi_control.h"), homi_abi::control_header()),
         (path("homi_session.h"), homi_abi::session_header()),
+        (path("homi_snapshot.h"), homi_abi::snapshot_header()),
     ]
 }
 
