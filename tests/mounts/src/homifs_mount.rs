@@ -13,6 +13,7 @@ use oracle::command::run;
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
+use crate::engine::{ControllerProcess, Engine};
 use crate::programs::homifs;
 
 /// How long anything may take that should take no time.
@@ -49,6 +50,8 @@ pub fn mount_entry(directory: &Path) -> Option<MountEntry> {
 pub struct HomifsMount {
     folder: TempDir,
     daemon: Option<Daemon>,
+    /// Dropped last, so that nobody waits for it in vain while unmounting.
+    controller: Option<ControllerProcess>,
 }
 
 /// A `homifs mount -f` that we started.
@@ -103,14 +106,35 @@ impl HomifsMount {
     /// Where it cannot be made.
     pub fn prepare() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("homifs-mount-").tempdir()?;
-        Ok(Self { folder, daemon: None })
+        Ok(Self { folder, daemon: None, controller: None })
     }
 
-    /// Mounts with a daemon that is our child.
+    /// Mounts the image or device at `path` with a daemon that is our child, by the [engine](Engine::of_this_run) of
+    /// this run.
     ///
     /// # Errors
     /// Where the daemon ends before the mount is there, with what it said.
-    pub fn new(spec: &Path, options: &str) -> Result<Self> {
+    pub fn new(path: &Path, options: &str) -> Result<Self> {
+        Self::by(Engine::of_this_run(), path, options)
+    }
+
+    /// As [`new`](Self::new), by this engine.
+    ///
+    /// # Errors
+    /// As there, and where a controller does not come up.
+    pub fn by(engine: Engine, path: &Path, options: &str) -> Result<Self> {
+        let (spec, controller) = engine.spec(path)?;
+        let mut mount = Self::prepare()?;
+        mount.controller = controller;
+        mount.serve(&spec, options)?;
+        Ok(mount)
+    }
+
+    /// Mounts what a spec names, as it is.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_spec(spec: &Path, options: &str) -> Result<Self> {
         let mut mount = Self::prepare()?;
         mount.serve(spec, options)?;
         Ok(mount)

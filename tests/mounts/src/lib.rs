@@ -2,11 +2,13 @@
 //! mount(8) needs.
 #![forbid(unsafe_code)]
 
+mod engine;
 mod helper_links;
 mod homifs_mount;
 mod programs;
 mod sample;
 
+pub use engine::{ControllerProcess, Engine};
 pub use helper_links::HelperLinks;
 pub use homifs_mount::{Daemon, HomifsMount, mount_entry};
 pub use programs::{Outcome, helper, homifs, outcome};

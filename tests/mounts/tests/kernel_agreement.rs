@@ -1,34 +1,41 @@
-//! Every volume of the oracle's table, mounted by the kernel and by homifs: each name, stat, link, attribute, ACL and
-//! byte must agree, and `homi.extents` with FIEMAP.
+//! Every volume of the oracle's table, mounted by the kernel and, in each way that it has to a device, by homifs: each
+//! name, stat, link, attribute, ACL and byte must agree, and `homi.extents` with FIEMAP.
 
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 use homi_abi::extents as abi;
 use libtest_mimic::{Arguments, Failed, Trial};
-use mounts::HomifsMount;
+use mounts::{Engine, HomifsMount};
 use oracle::{
     Aspects, Contents, KernelMount, Piece, Tree, VOLUMES, Volume, differences, image, machine, mounted_tree,
 };
 use rustix::io::Errno;
 
 fn main() {
-    let trials = VOLUMES.iter().map(|volume| {
-        Trial::test(format!("mount_agrees_with_kernel_{}", volume.name), move || {
-            compare(volume).map_err(|error| Failed::from(format!("{error:#}")))
+    let trials = VOLUMES.iter().flat_map(|volume| {
+        Engine::ALL.map(|engine| {
+            let name = match engine {
+                Engine::Kernel => format!("mount_agrees_with_kernel_{}", volume.name),
+                engine => format!("mount_over_{engine}_agrees_with_kernel_{}", volume.name),
+            };
+            Trial::test(name, move || {
+                compare(volume, engine).map_err(|error| Failed::from(format!("{error:#}")))
+            })
         })
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
 }
 
-fn compare(volume: &Volume) -> Result<()> {
+fn compare(volume: &Volume, engine: Engine) -> Result<()> {
     if let Some(reason) = machine::cannot_mount_fuse() {
         println!("skipped: {reason}");
         return Ok(());
     }
     let image = image::build(volume)?;
     let kernel = KernelMount::read_only(&image, volume.format)?;
-    let homifs = HomifsMount::new(&image, "engine=io_uring")?;
+    let options = if engine == Engine::Kernel { "engine=io_uring" } else { "" };
+    let homifs = HomifsMount::by(engine, &image, options)?;
     let (expected, mut found) = (mounted_tree(kernel.path())?, mounted_tree(homifs.path())?);
     take_maps_from_attribute(&mut found, homifs.path())?;
     let report = differences(&expected, &found, Aspects { maps: true, ..Aspects::MOUNT });
