@@ -26,6 +26,7 @@ mod page_map;
 mod pool;
 mod region;
 mod width;
+mod words;
 
 pub use address_space::{AddressSpace, MapError, Mapping, Span, Unmapped, Unreachable, View};
 pub use arena::{Arena, Registration};
@@ -33,6 +34,7 @@ pub use buffer::Buffer;
 pub use pool::{ArenaSource, Pool};
 pub use region::{Access, OutOfReach, Region};
 pub use width::{to_u64, to_usize};
+pub use words::Words;
 
 /// What memory is counted in and aligned to, in bytes.
 pub const PAGE: usize = 4096;

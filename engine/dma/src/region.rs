@@ -159,6 +159,7 @@ impl Region {
     /// The 32-bit word at byte `offset`; none where it is not aligned or not within the region. Storing to a word of
     /// a region for reading only is refused here by answering none: use [`load_u32`](Self::load_u32).
     #[must_use]
+    #[inline]
     pub fn u32_at(&self, offset: usize) -> Option<&AtomicU32> {
         let address = self.place(offset, 4, Access::ReadWrite).ok().filter(|_| offset.is_multiple_of(4))?;
         // SAFETY: The word is aligned (the base is page-aligned), lies within a mapping that lives as long as
@@ -169,6 +170,7 @@ impl Region {
     /// The `count` 64-bit words from byte `offset` on; none where they are not aligned or not within the region, or
     /// where it is for reading only.
     #[must_use]
+    #[inline]
     pub fn u64s_at(&self, offset: usize, count: usize) -> Option<&[AtomicU64]> {
         let length = count.checked_mul(8)?;
         let address =
@@ -179,6 +181,7 @@ impl Region {
 
     /// The 32-bit word at byte `offset` as it is now; also where the region is for reading only.
     #[must_use]
+    #[inline]
     pub fn load_u32(&self, offset: usize) -> Option<u32> {
         let address = self.place(offset, 4, Access::Read).ok().filter(|_| offset.is_multiple_of(4))?;
         // SAFETY: As for `u32_at`; loading needs no more than a readable mapping.
@@ -243,6 +246,7 @@ impl Region {
     ///
     /// # Errors
     /// Where they do not lie within it, or `access` is not allowed.
+    #[inline]
     pub fn place(&self, offset: usize, length: usize, access: Access) -> Result<NonNull<u8>, OutOfReach> {
         let within = offset.checked_add(length).is_some_and(|end| end <= self.length);
         if !within || (access == Access::ReadWrite && self.access == Access::Read) {

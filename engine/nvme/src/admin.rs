@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine_nvme_spec::{Event, Sqe, admin, identify};
 use engine_transport::Transport;
-use nvme_spec::{Event, Sqe, admin, identify};
 
 use crate::DriverError;
 use crate::data::Limits;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use engine_dma::to_usize;
-use nvme_spec::dbbuf::place;
-use nvme_spec::identify::Cns;
-use nvme_spec::{Cc, FeatureId, Version, admin};
+use engine_nvme_spec::dbbuf::place;
+use engine_nvme_spec::identify::Cns;
+use engine_nvme_spec::{Cc, FeatureId, Version, admin};
 
 use crate::DriverError;
 use crate::admin::AdminQueue;

@@ -1,7 +1,7 @@
 //! What can be asked of a controller beside reading and writing.
 
-use nvme_spec::identify::{Cns, LIST_MOST};
-use nvme_spec::{ANY_NAMESPACE, ErrorEntry, FeatureId, LogPage, Select, SmartLog, admin};
+use engine_nvme_spec::identify::{Cns, LIST_MOST};
+use engine_nvme_spec::{ANY_NAMESPACE, ErrorEntry, FeatureId, LogPage, Select, SmartLog, admin};
 use zerocopy::{FromBytes, transmute};
 
 use crate::admin::ANSWER;

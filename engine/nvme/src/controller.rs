@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine_dma::{Region, to_usize};
+use engine_nvme_spec::Version;
+use engine_nvme_spec::dbbuf::place;
 use engine_transport::{Assist, Interrupt, Transport};
-use nvme_spec::Version;
-use nvme_spec::dbbuf::place;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::admin::AdminQueue;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use engine_dma::to_usize;
-use nvme_spec::{FLAG_SGL, SglDescriptor};
+use engine_nvme_spec::{FLAG_SGL, SglDescriptor};
 
 use crate::memory::Shared;
 
@@ -67,6 +67,8 @@ pub(crate) struct Lists {
     start: usize,
     each: usize,
     limits: Limits,
+    /// The bits of an address that are a place in a page.
+    inside: u64,
     /// Where the pages that a place lists start, and how many are listed. Commands often come again to the same
     /// memory, and then find their list as it should be.
     listed: Box<[(u64, usize)]>,
@@ -74,26 +76,32 @@ pub(crate) struct Lists {
 
 impl Lists {
     pub(crate) fn new(start: usize, places: usize, limits: Limits) -> Self {
-        Self { start, each: list_bytes(&limits), limits, listed: vec![(0, 0); places].into_boxed_slice() }
+        Self {
+            start,
+            each: list_bytes(&limits),
+            inside: (1 << limits.page_shift) - 1,
+            limits,
+            listed: vec![(0, 0); places].into_boxed_slice(),
+        }
     }
 
     /// Says where `run` is, for the command in `slot`.
     #[inline]
-    pub(crate) fn describe(&mut self, memory: &Shared, slot: usize, run: Run) -> Result<Pointer, Unfit> {
-        let page = 1_u64 << self.limits.page_shift;
-        let length = u64::from(run.length);
+    pub(crate) fn describe(&mut self, memory: &Shared, slot: u32, run: Run) -> Result<Pointer, Unfit> {
+        let (inside, length) = (self.inside, u64::from(run.length));
         if run.iova & 3 != 0 {
             return Err(Unfit::Unaligned);
+        }
+        // A page is never more than a command moves, and never ends beyond the last address.
+        let end = (run.iova & inside) + length;
+        if end <= inside + 1 {
+            return Ok(Pointer { flags: 0, words: [run.iova, 0] });
         }
         if run.length > self.limits.max_transfer || run.iova > u64::MAX - length {
             return Err(Unfit::TooLong);
         }
-        let end = (run.iova & (page - 1)) + length;
-        if end <= page {
-            return Ok(Pointer { flags: 0, words: [run.iova, 0] });
-        }
-        let second = (run.iova & !(page - 1)) + page;
-        if end <= 2 * page {
+        let second = (run.iova | inside) + 1;
+        if end <= 2 * (inside + 1) {
             return Ok(Pointer { flags: 0, words: [run.iova, second] });
         }
         if self.limits.sgl {
@@ -109,7 +117,7 @@ impl Lists {
     pub(crate) fn describe_all(
         &mut self,
         memory: &Shared,
-        slot: usize,
+        slot: u32,
         runs: &[Run],
     ) -> Result<Pointer, Unfit> {
         match runs {
@@ -131,7 +139,7 @@ impl Lists {
     }
 
     /// An SGL segment of one descriptor for each run.
-    fn segment(&mut self, memory: &Shared, slot: usize, runs: &[Run]) -> Result<Pointer, Unfit> {
+    fn segment(&mut self, memory: &Shared, slot: u32, runs: &[Run]) -> Result<Pointer, Unfit> {
         let words = runs.iter().flat_map(|run| SglDescriptor::data_block(run.iova, run.length).to_words());
         let list = self.write(memory, slot, runs.len() * 2, words).ok_or(Unfit::TooLong)?;
         let count = u32::try_from(runs.len()).map_err(|_| Unfit::TooLong)?;
@@ -139,7 +147,7 @@ impl Lists {
     }
 
     /// PRPs: all runs but the first start at a page, all but the last end at one.
-    fn pages(&mut self, memory: &Shared, slot: usize, runs: &[Run]) -> Result<Pointer, Unfit> {
+    fn pages(&mut self, memory: &Shared, slot: u32, runs: &[Run]) -> Result<Pointer, Unfit> {
         let shift = self.limits.page_shift;
         let inside = (1_u64 << shift) - 1;
         let last = runs.len() - 1;
@@ -168,7 +176,8 @@ impl Lists {
 
     /// A list of `count` pages from `first` on; its bus address.
     #[inline]
-    fn list(&mut self, memory: &Shared, slot: usize, first: u64, count: usize) -> Option<u64> {
+    fn list(&mut self, memory: &Shared, slot: u32, first: u64, count: usize) -> Option<u64> {
+        let slot = to_usize(slot.into());
         let offset = self.start + slot * self.each;
         let listed = self.listed.get_mut(slot)?;
         if listed.0 != first || listed.1 < count {
@@ -190,13 +199,14 @@ impl Lists {
     fn write(
         &mut self,
         memory: &Shared,
-        slot: usize,
+        slot: u32,
         count: usize,
         words: impl Iterator<Item = u64>,
     ) -> Option<u64> {
         if count * 8 > self.each {
             return None;
         }
+        let slot = to_usize(slot.into());
         let offset = self.start + slot * self.each;
         *self.listed.get_mut(slot)? = (0, 0);
         for (word, value) in memory.region().u64s_at(memory.place(offset), count)?.iter().zip(words) {

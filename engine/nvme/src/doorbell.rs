@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use engine_dma::{Region, to_usize};
+use engine_nvme_spec::dbbuf::{need_event, place};
+use engine_nvme_spec::doorbell;
 use engine_transport::{Transport, TransportError};
-use nvme_spec::dbbuf::{need_event, place};
-use nvme_spec::doorbell;
 
 use crate::ring::low16;
+
+/// The way to the controller has failed. In a box, since this is returned for every batch.
+pub(crate) type Failure = Box<TransportError>;
 
 /// One doorbell register, and its shadow where the controller has one.
 pub(crate) struct Doorbell {
@@ -59,7 +62,7 @@ impl Doorbell {
     /// Tells the controller `value`, a place in the queue. Everything stored before is seen by a controller that
     /// sees this.
     #[inline]
-    pub(crate) fn ring(&mut self, value: u32) -> Result<(), TransportError> {
+    pub(crate) fn ring(&mut self, value: u32) -> Result<(), Failure> {
         if let Some(shadow) = &self.shadow {
             let before = std::mem::replace(&mut self.told, value);
             if !shadow.wants(value, before) {
@@ -73,7 +76,7 @@ impl Doorbell {
                 }
                 Ok(())
             }
-            Bell::Written { transport, offset } => transport.write32(*offset, value),
+            Bell::Written { transport, offset } => Ok(transport.write32(*offset, value)?),
         }
     }
 

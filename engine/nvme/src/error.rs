@@ -4,8 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use engine_block::OpenError;
+use engine_nvme_spec::Status;
 use engine_transport::TransportError;
-use nvme_spec::Status;
 
 use crate::errno::{EBUSY, EIO, ENODEV, ENOMEM, EOPNOTSUPP, ETIMEDOUT};
 
@@ -123,6 +123,12 @@ impl DriverError {
     /// Whether the controller itself is at fault in a way that only a reset mends.
     pub(crate) fn wants_reset(&self) -> bool {
         matches!(self, Self::Late { .. } | Self::Fatal { .. })
+    }
+}
+
+impl From<Box<TransportError>> for DriverError {
+    fn from(error: Box<TransportError>) -> Self {
+        Self::Transport(*error)
     }
 }
 

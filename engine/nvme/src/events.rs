@@ -1,6 +1,6 @@
 //! What a controller tells by itself (NVMe Base Specification 2.1, section 5.1.2).
 
-use nvme_spec::{ANY_NAMESPACE, Event, EventType, LogPage, admin};
+use engine_nvme_spec::{ANY_NAMESPACE, Event, EventType, LogPage, admin};
 
 use crate::DriverError;
 use crate::admin::AdminQueue;

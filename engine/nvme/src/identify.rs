@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use nvme_spec::identify::{IdentifyController, IdentifyNamespace, SIZE, oacs};
+use engine_nvme_spec::identify::{IdentifyController, IdentifyNamespace, SIZE, oacs};
 use zerocopy::transmute;
 
 use crate::DriverError;

@@ -51,4 +51,4 @@ pub use ring::{Completed, Refused};
 pub use status::errno;
 
 /// What came of a command; see [`errno`] for what it means to those who know files.
-pub use nvme_spec::Status;
+pub use engine_nvme_spec::Status;

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine_nvme_spec::{NvmOpcode, Status, nvm};
 use engine_transport::{Interrupt, Transport};
-use nvme_spec::{NvmOpcode, Status, nvm};
 
 use crate::DriverError;
 use crate::controller::Controller;
 use crate::data::{Run, Unfit};
 use crate::life::Look;
 use crate::patience::Patience;
-use crate::ring::{Completed, MOST_SLOTS, Refused, Ring, Shape};
+use crate::ring::{Command, Completed, MOST_SLOTS, Refused, Ring, Shape};
 
 /// Steps in which a command becomes late.
 pub(crate) const TICKS: u32 = 16;
@@ -56,11 +56,7 @@ impl QueuePair {
         // Queues have twice the places that commands need, so that neither side ever waits for the other's head.
         let wanted = controller.options().queue_depth.clamp(1, MOST_SLOTS);
         let entries = (2 * (wanted + 1)).next_power_of_two();
-        let most = capabilities
-            .entries
-            .checked_next_power_of_two()
-            .map_or(1 << 15, |next| if next == capabilities.entries { next } else { next / 2 });
-        let entries = entries.min(most).max(2);
+        let entries = entries.min(capabilities.entries);
         let shape = Shape {
             queue: number,
             slots: wanted.min(entries - 1),
@@ -237,10 +233,9 @@ impl QueuePair {
     /// # Errors
     /// Where no place is free.
     pub fn write_zeroes(&mut self, token: u64, nsid: u32, lba: u64, blocks: u32) -> Result<(), Refused> {
-        let mut words = blocks_command(NvmOpcode::WRITE_ZEROES, nsid, lba, blocks)?;
-        let [.., seventh, _] = &mut words;
-        *seventh |= u64::from(nvm::DEALLOCATE);
-        self.push(token, words, None)
+        let mut command = blocks_command(NvmOpcode::WRITE_ZEROES, nsid, lba, blocks)?;
+        command.twelve |= u64::from(nvm::DEALLOCATE);
+        self.push(token, command, None)
     }
 
     /// Makes what was written before durable.
@@ -248,7 +243,7 @@ impl QueuePair {
     /// # Errors
     /// Where no place is free.
     pub fn flush(&mut self, token: u64, nsid: u32) -> Result<(), Refused> {
-        self.push(token, command(NvmOpcode::FLUSH, nsid, [0; 3]), None)
+        self.push(token, command(NvmOpcode::FLUSH, nsid, 0, 0), None)
     }
 
     /// Tells the controller that what ranges hold does not matter any more. `memory` holds
@@ -262,7 +257,8 @@ impl QueuePair {
             command(
                 NvmOpcode::DATASET_MANAGEMENT,
                 nsid,
-                [u64::from(ranges) | u64::from(nvm::DSM_DEALLOCATE) << 32, 0, 0],
+                u64::from(ranges) | u64::from(nvm::DSM_DEALLOCATE) << 32,
+                0,
             ),
             Some(memory),
         )
@@ -274,15 +270,21 @@ impl QueuePair {
     /// # Errors
     /// As for [`read`](Self::read).
     pub fn copy(&mut self, token: u64, nsid: u32, lba: u64, ranges: u8, memory: Run) -> Result<(), Refused> {
-        self.push(token, command(NvmOpcode::COPY, nsid, [lba, u64::from(ranges), 0]), Some(memory))
+        self.push(token, command(NvmOpcode::COPY, nsid, lba, u64::from(ranges)), Some(memory))
     }
 
     #[inline]
-    fn push(&mut self, token: u64, words: [u64; 8], memory: Option<Run>) -> Result<(), Refused> {
-        if self.closed {
-            return Err(Refused::Closed);
+    fn push(&mut self, token: u64, command: Command, memory: Option<Run>) -> Result<(), Refused> {
+        match self.ring.push(token, command, memory) {
+            Err(Refused::Full) => Err(self.full()),
+            outcome => outcome,
         }
-        self.ring.push(token, words, memory)
+    }
+
+    /// Why no place is free.
+    #[cold]
+    fn full(&self) -> Refused {
+        if self.closed { Refused::Closed } else { Refused::Full }
     }
 
     fn check_open(&self) -> Result<(), Refused> {
@@ -316,6 +318,13 @@ impl QueuePair {
             self.failed(error);
         }
         found
+    }
+
+    /// Whether [`reap`](Self::reap) would find a completion that the controller has made; changes nothing.
+    #[inline]
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ring.is_ready()
     }
 
     #[inline(never)]
@@ -412,16 +421,16 @@ impl Waiting {
     }
 }
 
-/// The entry of a command but for identifier and data pointer, with command dwords 10 to 15.
+/// A command with its dwords 10 to 13.
 #[inline]
-fn command(opcode: NvmOpcode, nsid: u32, [sixth, seventh, eighth]: [u64; 3]) -> [u64; 8] {
-    [u64::from(opcode.0) | u64::from(nsid) << 32, 0, 0, 0, 0, sixth, seventh, eighth]
+fn command(opcode: NvmOpcode, nsid: u32, ten: u64, twelve: u64) -> Command {
+    Command { first: u64::from(opcode.0) | u64::from(nsid) << 32, ten, twelve }
 }
 
 /// A command on a range of blocks.
 #[inline]
-fn blocks_command(opcode: NvmOpcode, nsid: u32, lba: u64, blocks: u32) -> Result<[u64; 8], Refused> {
+fn blocks_command(opcode: NvmOpcode, nsid: u32, lba: u64, blocks: u32) -> Result<Command, Refused> {
     // Zero-based, in 16 bits.
     let Ok(last) = u16::try_from(blocks.wrapping_sub(1)) else { return Err(Unfit::TooLong.into()) };
-    Ok(command(opcode, nsid, [lba, last.into(), 0]))
+    Ok(command(opcode, nsid, lba, last.into()))
 }

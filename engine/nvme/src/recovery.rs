@@ -3,8 +3,6 @@
 //! A late command is aborted; where that does not end it, its queue is deleted, which ends all its commands; where
 //! that does not work, the controller is reset. Each step has a deadline.
 
-use engine_transport::TransportError;
-
 use crate::DriverError;
 use crate::life::State;
 use crate::pair::{QueuePair, TICKS};
@@ -116,6 +114,7 @@ impl QueuePair {
         self.held = held;
         let queue = self.number();
         self.ring.take_back(&mut self.lost);
+        self.ring.close();
         if held {
             tracing::error!(
                 device = self.controller.name(),
@@ -147,8 +146,8 @@ impl QueuePair {
 
     /// Deals with a way to the controller that has failed.
     #[cold]
-    pub(crate) fn failed(&mut self, error: TransportError) {
-        self.controller.lost(&DriverError::Transport(error));
+    pub(crate) fn failed(&mut self, error: impl Into<DriverError>) {
+        self.controller.lost(&error.into());
         self.changed();
     }
 }

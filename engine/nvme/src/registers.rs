@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine_nvme_spec::{Aqa, Cap, Cc, Crto, Csts, Shutdown, ShutdownStatus, Version, register};
 use engine_transport::Transport;
-use nvme_spec::{Aqa, Cap, Cc, Crto, Csts, Shutdown, ShutdownStatus, Version, register};
 
 use crate::DriverError;
 use crate::patience::Patience;
@@ -22,7 +22,7 @@ pub(crate) struct Registers {
 /// What CAP says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Capabilities {
-    /// Most entries of a queue.
+    /// Most entries of a queue, rounded down to a power of two.
     pub(crate) entries: u32,
     /// CAP.DSTRD.
     pub(crate) stride: u8,
@@ -65,7 +65,8 @@ impl Registers {
                 "its smallest memory page has 2^{smallest} bytes; 64 KiB is the most"
             ));
         }
-        let entries = u32::from(cap.mqes()) + 1;
+        // Rings of powers of two need no division.
+        let entries = 1 << (u32::from(cap.mqes()) + 1).ilog2();
         if entries < 2 {
             return unsupported("its queues have one entry (CAP.MQES is 0); two are the fewest".to_owned());
         }

@@ -4,29 +4,31 @@
 //! it names a command that is out, by the number that it has this time.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine_dma::{Region, to_u64, to_usize};
-use engine_transport::{Transport, TransportError};
-use nvme_spec::Status;
+use engine_dma::{Region, Words, to_u64, to_usize};
+use engine_nvme_spec::Status;
+use engine_transport::Transport;
 
 use crate::DriverError;
 use crate::data::{Limits, Lists, Pointer, Run, Unfit, list_bytes};
-use crate::doorbell::{Doorbell, Shadow};
+use crate::doorbell::{Doorbell, Failure, Shadow};
 use crate::memory::Shared;
 
 /// Bytes of a submission queue entry and of a completion queue entry (NVMe Base Specification 2.1, sections 4.1, 4.2).
 const SQE: usize = 64;
 const CQE: usize = 16;
 
-/// The phase tag in the second half of a completion queue entry, as a 64-bit word.
-const PHASE: u32 = 48;
+/// The phase tag in the second half of a completion queue entry, as a 64-bit word, and where the status starts.
+const PHASE: u64 = 1 << 48;
+const STATUS: u32 = 49;
 
-/// Completions are told to the controller when there are this many, or nothing else to do.
-const ACKNOWLEDGE: usize = 10;
+/// Completions are told to the controller when there are this many, or nothing else to do. The word that this writes
+/// lies beside the one that a software controller looks at all the time.
+const ACKNOWLEDGE: usize = 64;
 
-/// What no completion queue entry can look like: nothing is out.
-const NOTHING: u64 = u64::MAX;
+/// No place.
+const NONE: u32 = u32::MAX;
 
 /// Most commands that a queue can have out: the other bits of a command's number tell its uses apart.
 pub(crate) const MOST_SLOTS: u32 = 2047;
@@ -54,16 +56,36 @@ pub(crate) struct Fault {
     pub(crate) count: u32,
 }
 
+impl Fault {
+    /// Keeps it, and counts it.
+    #[cold]
+    fn note(last: &mut Option<Self>, count: &mut u32, entry: u64) {
+        *count = count.wrapping_add(1);
+        *last = Some(Self { entry, count: *count });
+    }
+}
+
+/// A command of the NVM command set, but for its identifier and data pointer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Command {
+    /// Opcode and namespace: the first word of the entry.
+    pub(crate) first: u64,
+    /// Command dwords 10 and 11.
+    pub(crate) ten: u64,
+    /// Command dwords 12 and 13.
+    pub(crate) twelve: u64,
+}
+
 /// A command that is out, or the place for one.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     token: u64,
-    /// Submission queue and command identifier as the completion must have them, or [`NOTHING`].
-    expected: u64,
-    /// The tick at which it was submitted.
+    /// Submission queue and command identifier, as a completion has them in its second half from bit 16 on. The
+    /// identifier is the place and above it a number that grows when a command goes out and when it has ended: odd
+    /// numbers are out.
+    key: u32,
+    /// The tick at which the command was submitted; or the next place that is free.
     since: u32,
-    /// The identifier that its next command has: the place, and above it a number that changes each time.
-    cid: u16,
 }
 
 /// The shape of a queue pair.
@@ -73,7 +95,7 @@ pub(crate) struct Shape {
     pub(crate) queue: u16,
     /// Commands that can be out.
     pub(crate) slots: u32,
-    /// Entries of each queue; more than `slots`.
+    /// Entries of each queue: a power of two, more than `slots`.
     pub(crate) entries: u32,
     /// CAP.DSTRD.
     pub(crate) stride: u8,
@@ -85,10 +107,9 @@ pub(crate) struct Shape {
 pub(crate) struct Ring {
     shape: Shape,
     memory: Shared,
-    /// The same memory, one step closer.
-    region: Arc<Region>,
-    submission: usize,
-    completion: usize,
+    submission: Words,
+    completion: Words,
+    submission_offset: usize,
     entries: usize,
     /// The next entry to write, and as far as the controller was told.
     tail: usize,
@@ -99,10 +120,13 @@ pub(crate) struct Ring {
     phase: u64,
     unacknowledged: usize,
     acknowledge: usize,
+    /// The bits of an identifier that are the place, and the lowest one above them, as a slot's key has it.
     index: u64,
+    step: u32,
     slots: Box<[Slot]>,
-    free: Box<[u16]>,
-    free_count: usize,
+    /// The place that the next command gets.
+    free: u32,
+    out: usize,
     lists: Lists,
     submission_bell: Doorbell,
     completion_bell: Doorbell,
@@ -129,6 +153,13 @@ impl Ring {
         let lists = (submission + entries * SQE).next_multiple_of(page);
         let length = lists + slots * list_bytes(&shape.limits);
         let memory = Shared::new(&**transport, length, page)?;
+        let words = |offset, length| {
+            let words = Words::new(Arc::clone(memory.region()), memory.place(offset), length / 8);
+            words.ok_or_else(|| DriverError::Memory {
+                device: transport.name().to_owned(),
+                reason: "it cannot be written".to_owned(),
+            })
+        };
         let [for_submission, for_completion] = match shadows {
             Some([submission, completion]) => [Some(submission), Some(completion)],
             None => [None, None],
@@ -138,25 +169,30 @@ impl Ring {
         };
         // One place more than there are commands, so that no identifier is all ones: that one is reserved.
         let index = to_u64((slots + 1).next_power_of_two()) - 1;
-        let numbered = |place: usize| u16::try_from(place).unwrap_or(0);
-        let slot = |place| Slot { token: 0, expected: NOTHING, since: 0, cid: numbered(place) };
+        let queue = u32::from(shape.queue);
+        let slot = |place: u32| Slot { token: 0, key: place << 16 | queue, since: place + 1 };
+        let mut places: Box<[Slot]> = (0..low32(to_u64(slots))).map(slot).collect();
+        if let Some(last) = places.last_mut() {
+            last.since = NONE;
+        }
         Ok(Self {
             shape,
-            region: Arc::clone(memory.region()),
-            submission: memory.place(submission),
-            completion: memory.place(0),
+            submission: words(submission, entries * SQE)?,
+            completion: words(0, entries * CQE)?,
+            submission_offset: submission,
             entries,
             tail: 0,
             rung: 0,
             head: 0,
-            phase: 1,
+            phase: PHASE,
             unacknowledged: 0,
             // A queue that has just room for what is out must be told of each at once.
-            acknowledge: ACKNOWLEDGE.min(entries.saturating_sub(slots)).max(1),
+            acknowledge: ACKNOWLEDGE.min(entries.saturating_sub(slots) / 2).max(1),
             index,
-            slots: (0..slots).map(slot).collect(),
-            free: (0..slots).rev().map(numbered).collect(),
-            free_count: slots,
+            step: low32(index + 1) << 16,
+            slots: places,
+            free: 0,
+            out: 0,
             lists: Lists::new(lists, slots, shape.limits),
             submission_bell: bell(false, for_submission),
             completion_bell: bell(true, for_completion),
@@ -173,7 +209,7 @@ impl Ring {
 
     /// Bus address of the submission queue.
     pub(crate) fn submission_iova(&self) -> u64 {
-        self.memory.iova(self.submission - self.memory.place(0))
+        self.memory.iova(self.submission_offset)
     }
 
     /// Bus address of the completion queue.
@@ -184,7 +220,7 @@ impl Ring {
     /// Commands that are out.
     #[inline]
     pub(crate) fn out(&self) -> usize {
-        self.slots.len() - self.free_count
+        self.out
     }
 
     /// Commands that can be out.
@@ -192,70 +228,75 @@ impl Ring {
         self.slots.len()
     }
 
-    /// Puts a command into the queue. `words` is the entry but for its identifier and data pointer.
+    /// Puts a command of the NVM command set into the queue, which has nothing but those.
     #[inline]
-    pub(crate) fn push(&mut self, token: u64, words: [u64; 8], run: Option<Run>) -> Result<(), Refused> {
-        let Some(place) = self.next() else { return Err(Refused::Full) };
+    pub(crate) fn push(&mut self, token: u64, command: Command, run: Option<Run>) -> Result<(), Refused> {
         let pointer = match run {
-            Some(run) => self.lists.describe(&self.memory, place, run)?,
+            Some(run) => self.lists.describe(&self.memory, self.free, run)?,
             None => Pointer::NONE,
         };
-        self.store(token, pointed(words, pointer), place)
-    }
-
-    /// Puts a command into the queue that says itself where its data is.
-    pub(crate) fn push_entry(&mut self, token: u64, words: [u64; 8]) -> Result<(), Refused> {
-        let Some(place) = self.next() else { return Err(Refused::Full) };
-        self.store(token, words, place)
+        self.store(token, command, pointer)
     }
 
     /// As [`push`](Self::push), with memory in several runs.
     pub(crate) fn push_scattered(
         &mut self,
         token: u64,
-        words: [u64; 8],
+        command: Command,
         runs: &[Run],
     ) -> Result<(), Refused> {
-        let Some(place) = self.next() else { return Err(Refused::Full) };
-        let pointer = self.lists.describe_all(&self.memory, place, runs)?;
-        self.store(token, pointed(words, pointer), place)
-    }
-
-    /// The place that the next command gets.
-    #[inline]
-    fn next(&self) -> Option<usize> {
-        let top = self.free_count.checked_sub(1)?;
-        self.free.get(top).map(|&place| usize::from(place))
-    }
-
-    #[inline]
-    fn store(&mut self, token: u64, words: [u64; 8], place: usize) -> Result<(), Refused> {
-        let Some(slot) = self.slots.get_mut(place) else { return Err(Refused::Full) };
-        let cid = u64::from(slot.cid);
-        slot.token = token;
-        slot.since = self.tick;
-        slot.expected = cid << 16 | u64::from(self.shape.queue);
-        let [first, rest @ ..] = words;
-        let [second, metadata, low, high, sixth, seventh, eighth] = rest;
-        let entry = [first | cid << 16, second, metadata, low, high, sixth, seventh, eighth];
-        let Some(target) = self.region.u64s_at(self.submission + self.tail * SQE, SQE / 8) else {
+        if self.free == NONE {
             return Err(Refused::Full);
-        };
-        for (word, value) in target.iter().zip(entry) {
-            // Plain stores: the doorbell that follows is what lets the controller look.
-            word.store(value.to_le(), Ordering::Relaxed);
         }
-        self.free_count -= 1;
-        self.tail += 1;
-        if self.tail == self.entries {
-            self.tail = 0;
+        let pointer = self.lists.describe_all(&self.memory, self.free, runs)?;
+        self.store(token, command, pointer)
+    }
+
+    #[inline]
+    fn store(&mut self, token: u64, command: Command, pointer: Pointer) -> Result<(), Refused> {
+        let Some((entry, cid)) = self.claim(token) else { return Err(Refused::Full) };
+        let [low, high] = pointer.words;
+        let [opcode, _, _, prp1, prp2, ten, twelve, _] = entry;
+        // Plain stores: the doorbell that follows is what lets the controller look. The words that no command here has
+        // are zero since the queue was made.
+        opcode.store((command.first | pointer.flags | cid).to_le(), Ordering::Relaxed);
+        prp1.store(low.to_le(), Ordering::Relaxed);
+        prp2.store(high.to_le(), Ordering::Relaxed);
+        ten.store(command.ten.to_le(), Ordering::Relaxed);
+        twelve.store(command.twelve.to_le(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Puts any command into the queue, which says itself where its data is.
+    pub(crate) fn push_entry(&mut self, token: u64, words: [u64; 8]) -> Result<(), Refused> {
+        let Some((entry, cid)) = self.claim(token) else { return Err(Refused::Full) };
+        let [first, rest @ ..] = words;
+        let words = [first | cid].into_iter().chain(rest);
+        for (place, word) in entry.iter().zip(words) {
+            place.store(word.to_le(), Ordering::Relaxed);
         }
         Ok(())
     }
 
+    /// Gives the next free place to a command: where its entry goes, and its identifier as the first word has it.
+    #[inline]
+    fn claim(&mut self, token: u64) -> Option<(&[AtomicU64; SQE / 8], u64)> {
+        let (places, _) = self.submission.as_chunks::<{ SQE / 8 }>();
+        let entry = places.get(self.tail)?;
+        // There is no place of the number that says that none is free.
+        let slot = self.slots.get_mut(to_usize(self.free.into()))?;
+        self.free = slot.since;
+        self.out += 1;
+        slot.token = token;
+        slot.since = self.tick;
+        slot.key = slot.key.wrapping_add(self.step);
+        self.tail = (self.tail + 1) & (self.entries - 1);
+        Some((entry, u64::from(slot.key & 0xffff_0000)))
+    }
+
     /// Lets the controller see what was put into the queue.
     #[inline]
-    pub(crate) fn ring(&mut self) -> Result<(), TransportError> {
+    pub(crate) fn ring(&mut self) -> Result<(), Failure> {
         if self.tail == self.rung {
             return Ok(());
         }
@@ -263,53 +304,59 @@ impl Ring {
         self.submission_bell.ring(low32(to_u64(self.tail)))
     }
 
-    /// Takes at most `max` completions. Where the controller does what it must not, that is kept for
+    /// Takes at most `max` completions; `each` must not panic. Where the controller does what it must not, that is kept for
     /// [`take_fault`](Self::take_fault); such an entry ends no command.
     #[inline]
     pub(crate) fn reap(&mut self, max: usize, mut each: impl FnMut(Completed)) -> usize {
-        let Some(words) = self.region.u64s_at(self.completion, self.entries * 2) else { return 0 };
-        let (mut seen, mut ended) = (0, 0);
+        let (places, _) = self.completion.as_chunks::<{ CQE / 8 }>();
+        let (slots, step, mask) = (&mut *self.slots, self.step, self.entries - 1);
+        let (mut head, mut phase, mut free) = (self.head, self.phase, self.free);
+        let beyond = !low32(to_u64(mask)) & 0xffff;
+        let (mut seen, before) = (0, self.faults);
         while seen < max {
-            let Some(word) = words.get(self.head * 2 + 1) else { break };
+            let Some([first, word]) = places.get(head) else { break };
             // Acquire: what the controller wrote before (the data, the first half) is there.
             let word = u64::from_le(word.load(Ordering::Acquire));
-            if (word >> PHASE) & 1 != self.phase {
+            if (word ^ phase) & PHASE != 0 {
                 break;
             }
-            let first = words.get(self.head * 2).map_or(0, |word| u64::from_le(word.load(Ordering::Relaxed)));
             seen += 1;
-            self.head += 1;
-            if self.head == self.entries {
-                self.head = 0;
-                self.phase ^= 1;
+            head = (head + 1) & mask;
+            if head == 0 {
+                phase ^= PHASE;
             }
-            let place = (word >> 32) & self.index;
-            let slot = self.slots.get_mut(to_usize(place));
-            let slot = slot.filter(|slot| slot.expected == u64::from(low32(word >> 16)));
-            let within = to_usize(word & 0xffff) < self.entries;
-            let (Some(slot), true) = (slot, within) else {
-                self.faults = self.faults.saturating_add(1);
-                self.fault = Some(Fault { entry: word, count: self.faults });
+            let (place, key) = ((word >> 32) & self.index, low32(word >> 16));
+            // It must be out, and the head of the submission queue must lie within it.
+            let wrong = (!key & step) | (low32(word) & beyond);
+            let slot = slots.get_mut(to_usize(place)).filter(|slot| (slot.key ^ key) | wrong == 0);
+            let Some(slot) = slot else {
+                Fault::note(&mut self.fault, &mut self.faults, word);
                 continue;
             };
-            slot.expected = NOTHING;
-            slot.cid = slot.cid.wrapping_add(low16(self.index + 1));
-            let token = slot.token;
-            if let Some(free) = self.free.get_mut(self.free_count) {
-                *free = low16(place);
-                self.free_count += 1;
-            }
-            ended += 1;
-            let status = Status(low16(word >> (PHASE + 1)));
-            each(Completed { token, status, dw0: low32(first), held: false });
+            slot.key = slot.key.wrapping_add(step);
+            slot.since = free;
+            free = low32(place);
+            let status = Status(low16(word >> STATUS));
+            let dw0 = low32(u64::from_le(first.load(Ordering::Relaxed)));
+            each(Completed { token: slot.token, status, dw0, held: false });
         }
+        (self.head, self.phase, self.free) = (head, phase, free);
         self.unacknowledged += seen;
+        let ended = seen - to_usize(self.faults.wrapping_sub(before).into());
+        self.out -= ended;
         ended
+    }
+
+    /// Whether there is an entry to be taken.
+    #[inline]
+    pub(crate) fn is_ready(&self) -> bool {
+        let word = self.completion.get(self.head * (CQE / 8) + 1);
+        word.is_some_and(|word| (u64::from_le(word.load(Ordering::Relaxed)) ^ self.phase) & PHASE == 0)
     }
 
     /// Tells the controller how far completions were taken, where enough of them were or `all` is said.
     #[inline]
-    pub(crate) fn acknowledge(&mut self, all: bool) -> Result<(), TransportError> {
+    pub(crate) fn acknowledge(&mut self, all: bool) -> Result<(), Failure> {
         if self.unacknowledged >= if all { 1 } else { self.acknowledge } {
             self.unacknowledged = 0;
             return self.completion_bell.ring(low32(to_u64(self.head)));
@@ -335,16 +382,17 @@ impl Ring {
 
     /// The identifiers of commands that were submitted before `tick`.
     pub(crate) fn older_than(&self, tick: u32) -> impl Iterator<Item = u16> {
-        let late = move |slot: &&Slot| slot.expected != NOTHING && slot.since < tick;
-        self.slots.iter().filter(late).map(|slot| slot.cid)
+        let step = self.step;
+        let late = move |slot: &&Slot| slot.key & step != 0 && slot.since < tick;
+        self.slots.iter().filter(late).map(|slot| low16(u64::from(slot.key >> 16)))
     }
 
     /// Takes back every command that is out, and makes the queue as new. For when the controller does not know the
     /// queue any more; where it may still write to it, [give it up](Self::give_up) instead.
     pub(crate) fn restart(&mut self, lost: &mut Vec<u64>) {
         self.take_back(lost);
-        self.memory.clear(0, self.submission - self.completion + self.entries * SQE);
-        (self.tail, self.rung, self.head, self.phase, self.unacknowledged) = (0, 0, 0, 1, 0);
+        self.memory.clear(0, self.submission_offset + self.entries * SQE);
+        (self.tail, self.rung, self.head, self.phase, self.unacknowledged) = (0, 0, 0, PHASE, 0);
         self.submission_bell.restart();
         self.completion_bell.restart();
         self.fault = None;
@@ -352,31 +400,26 @@ impl Ring {
 
     /// Takes back every command that is out.
     pub(crate) fn take_back(&mut self, lost: &mut Vec<u64>) {
-        for (place, slot) in self.slots.iter_mut().enumerate() {
-            if slot.expected != NOTHING {
-                slot.expected = NOTHING;
-                slot.cid = slot.cid.wrapping_add(low16(self.index + 1));
+        for (place, slot) in (0..).zip(&mut self.slots) {
+            if slot.key & self.step != 0 {
+                slot.key = slot.key.wrapping_add(self.step);
+                slot.since = self.free;
+                self.free = place;
                 lost.push(slot.token);
-                if let (Some(free), Ok(place)) = (self.free.get_mut(self.free_count), u16::try_from(place)) {
-                    *free = place;
-                    self.free_count += 1;
-                }
             }
         }
+        self.out = 0;
+    }
+
+    /// Takes no command any more.
+    pub(crate) fn close(&mut self) {
+        self.free = NONE;
     }
 
     /// Never lets anybody use the memory again.
     pub(crate) fn give_up(&mut self) {
         self.memory.give_up();
     }
-}
-
-/// An entry with its data pointer.
-#[inline]
-fn pointed(words: [u64; 8], pointer: Pointer) -> [u64; 8] {
-    let [first, second, metadata, _, _, sixth, seventh, eighth] = words;
-    let [low, high] = pointer.words;
-    [first | pointer.flags, second, metadata, low, high, sixth, seventh, eighth]
 }
 
 /// Why a command was not put into the queue.
@@ -396,13 +439,11 @@ pub enum Refused {
 /// The low half.
 #[inline]
 pub(crate) fn low32(word: u64) -> u32 {
-    let [a, b, c, d, ..] = word.to_le_bytes();
-    u32::from_le_bytes([a, b, c, d])
+    u32::try_from(word & 0xffff_ffff).unwrap_or(0)
 }
 
 /// The low quarter.
 #[inline]
 pub(crate) fn low16(word: u64) -> u16 {
-    let [a, b, ..] = word.to_le_bytes();
-    u16::from_le_bytes([a, b])
+    u16::try_from(word & 0xffff).unwrap_or(0)
 }

@@ -1,6 +1,6 @@
 //! What a status means to those who know files and not controllers.
 
-use nvme_spec::Status;
+use engine_nvme_spec::Status;
 
 use crate::errno::{
     EACCES, EAGAIN, EBADE, EBUSY, ECANCELED, EFAULT, EILSEQ, EINVAL, EIO, ENODATA, ENODEV, ENOSPC, ENXIO,

@@ -99,7 +99,7 @@ fn completion_twice_answers_once() {
 fn completion_of_a_command_that_is_not_out_ends_none() {
     for answer in [
         Answer::WrongIdentifier(0xffff),
-        Answer::WrongIdentifier(0x100),
+        Answer::WrongIdentifier(0x200),
         Answer::WrongQueue(0),
         Answer::WrongQueue(77),
         Answer::WrongHead(0x7fff),

@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Parser(ParserArguments),
     /// Memory that the daemon takes for each inode touched.
     Memory(MemoryArguments),
+    /// The NVMe driver against a controller that completes everything at once on another core.
+    Driver(DriverArguments),
     /// Serves the in-memory file system that the others are measured against.
     #[command(hide = true)]
     Ceiling(CeilingArguments),
@@ -132,4 +134,20 @@ pub(crate) struct CeilingArguments {
     /// Names in the large directory.
     #[arg(long)]
     pub(crate) names: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DriverArguments {
+    /// Rounds; short ones, so that most of them are not interrupted.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) rounds: usize,
+    /// Reads in a round.
+    #[arg(long, default_value_t = 5000)]
+    pub(crate) commands: usize,
+    /// Only these rows (part of size, depth and doorbell: "4 KiB 128 batch").
+    #[arg(long)]
+    pub(crate) only: Vec<String>,
+    /// Let driver and controller take turns and measure nothing, for tools that count instructions.
+    #[arg(long)]
+    pub(crate) solo: bool,
 }

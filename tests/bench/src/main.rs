@@ -6,6 +6,7 @@ mod arguments;
 mod ceiling;
 mod contender;
 mod contents;
+mod driver;
 mod generator;
 mod load;
 mod medium;
@@ -25,6 +26,7 @@ fn main() -> anyhow::Result<()> {
         Command::Mounts(arguments) => mounts::run(&arguments),
         Command::Parser(arguments) => parser::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
+        Command::Driver(arguments) => driver::run(&arguments),
         Command::Ceiling(arguments) => ceiling::run(&arguments),
     }
 }

@@ -1,6 +1,6 @@
 //! What a command is answered with.
 
-use nvme_spec::Status;
+use engine_nvme_spec::Status;
 
 /// A command, as the controller fetched it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use engine_dma::{AddressSpace, to_u64, to_usize};
-use nvme_spec::{AdminOpcode, NvmOpcode, register};
+use engine_nvme_spec::{AdminOpcode, NvmOpcode, register};
 
 use super::data::Reach;
 use super::{Answer, Asked, MockOptions, Script};
