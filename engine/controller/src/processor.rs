@@ -301,7 +301,7 @@ impl Processor {
                         reads.count_if(matches!(opcode, NvmOpcode::READ | NvmOpcode::COMPARE), &self.runs);
                         writes.count_if(opcode == NvmOpcode::WRITE, &self.runs);
                     }
-                    if effect.is_none() && status.is_success() {
+                    if effect.is_none() && status.is_success() && self.held.is_empty() {
                         let Some(completions) = self.completion_queues.get_mut(completion_place) else {
                             break;
                         };
