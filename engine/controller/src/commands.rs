@@ -36,28 +36,22 @@ impl From<Status> for Done {
 impl Processor {
     /// Carries out a command, or starts to.
     #[inline]
-    pub(crate) fn start(&mut self, shared: &Shared, sq_id: u16, sqe: &Sqe, effect: Option<Effect>) -> Done {
+    pub(crate) fn start(&mut self, shared: &Shared, sq_id: u16, sqe: &Sqe) -> Done {
         let started = match NvmOpcode(sqe.opcode) {
-            NvmOpcode::READ => self.transfer(shared, sq_id, sqe, Operation::Read, effect),
-            NvmOpcode::WRITE => self.transfer(shared, sq_id, sqe, Operation::Write, effect),
-            _ => self.start_rarer(shared, sq_id, sqe, effect),
+            NvmOpcode::READ => self.transfer(shared, sq_id, sqe, Operation::Read),
+            NvmOpcode::WRITE => self.transfer(shared, sq_id, sqe, Operation::Write),
+            _ => self.start_rarer(shared, sq_id, sqe),
         };
         started.unwrap_or_else(Done::from)
     }
 
-    fn start_rarer(
-        &mut self,
-        shared: &Shared,
-        sq_id: u16,
-        sqe: &Sqe,
-        effect: Option<Effect>,
-    ) -> Result<Done, Status> {
+    fn start_rarer(&mut self, shared: &Shared, sq_id: u16, sqe: &Sqe) -> Result<Done, Status> {
         if sqe.fuse() != 0 {
             return Err(Status::INVALID_FIELD.final_());
         }
         match NvmOpcode(sqe.opcode) {
-            NvmOpcode::FLUSH => self.flush(shared, sq_id, sqe, effect),
-            NvmOpcode::WRITE_ZEROES => self.write_zeroes(shared, sq_id, sqe, effect),
+            NvmOpcode::FLUSH => self.flush(shared, sq_id, sqe),
+            NvmOpcode::WRITE_ZEROES => self.write_zeroes(shared, sq_id, sqe),
             NvmOpcode::DATASET_MANAGEMENT => self.manage(shared, sqe).map(Done::from),
             NvmOpcode::COMPARE => self.compare(shared, sqe).map(Done::from),
             NvmOpcode::VERIFY => self.verify(shared, sqe).map(Done::from),
@@ -73,12 +67,11 @@ impl Processor {
         sq_id: u16,
         sqe: &Sqe,
         operation: Operation,
-        effect: Option<Effect>,
     ) -> Result<Done, Status> {
         if sqe.fuse() != 0 {
             return Err(Status::INVALID_FIELD.final_());
         }
-        let to_host = operation == Operation::Read;
+        let to_host = matches!(operation, Operation::Read);
         let (slba, blocks) = (sqe.slba(), u64::from(nvm::blocks(sqe)));
         let namespace = &self.namespace(sqe.nsid.get())?.namespace;
         let (offset, length) = namespace.range(slba, blocks)?;
@@ -89,27 +82,30 @@ impl Processor {
             return Err(Status::NAMESPACE_WRITE_PROTECTED.final_());
         }
         self.runs.resolve(&mut self.view, sqe, length, shared.page(), to_host)?;
-        let durable = sqe.cdw12.get() & nvm::FORCE_UNIT_ACCESS != 0 || !shared.state.features().write_cache();
-        if effect == Some(Effect::Corrupt) && to_host {
+        if to_host && matches!(self.effect, Some(Effect::Corrupt)) {
             self.carry_out(sqe.nsid.get(), operation, offset, length)?;
             self.corrupt()?;
             return Ok(Done::from(Status::SUCCESS));
         }
         let io = Io { token: 0, operation, offset, length };
-        self.begin(sq_id, sqe, io, !to_host && durable, effect)
+        let forced = || sqe.cdw12.get() & nvm::FORCE_UNIT_ACCESS != 0;
+        let durable = !to_host && (forced() || !shared.state.features().write_cache());
+        let done = self.begin(sq_id, sqe, io, durable)?;
+        if matches!(done, Done::Now(Status::SUCCESS, _)) {
+            let moved = &mut self.moved;
+            if to_host {
+                (moved.reads, moved.bytes_read) = (moved.reads + 1, moved.bytes_read + length);
+            } else {
+                (moved.writes, moved.bytes_written) = (moved.writes + 1, moved.bytes_written + length);
+            }
+        }
+        Ok(done)
     }
 
     /// Hands an operation to the backing, under a number of this processor's; and a flush after it, where it is to be
     /// durable before it is answered.
     #[inline]
-    fn begin(
-        &mut self,
-        sq_id: u16,
-        sqe: &Sqe,
-        io: Io,
-        durable: bool,
-        effect: Option<Effect>,
-    ) -> Result<Done, Status> {
+    fn begin(&mut self, sq_id: u16, sqe: &Sqe, io: Io, durable: bool) -> Result<Done, Status> {
         let Some(&number) = self.free.last() else { return Err(Status::INTERNAL_ERROR) };
         let io = Io { token: u64::from(number), ..io };
         let place = to_usize(u64::from(sqe.nsid.get())).wrapping_sub(1);
@@ -135,7 +131,7 @@ impl Processor {
                     slba: sqe.slba(),
                     bytes: io.length,
                     operation: io.operation,
-                    effect,
+                    effect: self.effect,
                     then_flush,
                     orphaned: false,
                 };
@@ -223,13 +219,7 @@ impl Processor {
         self.conclude(started, io.token)
     }
 
-    fn flush(
-        &mut self,
-        shared: &Shared,
-        sq_id: u16,
-        sqe: &Sqe,
-        effect: Option<Effect>,
-    ) -> Result<Done, Status> {
+    fn flush(&mut self, shared: &Shared, sq_id: u16, sqe: &Sqe) -> Result<Done, Status> {
         if sqe.nsid.get() == engine_nvme_spec::ANY_NAMESPACE {
             for nsid in Self::namespace_numbers(shared) {
                 self.step(nsid, Operation::Flush, 0, 0, None)?;
@@ -239,16 +229,10 @@ impl Processor {
         self.namespace(sqe.nsid.get())?;
         self.runs.clear();
         let io = Io { token: 0, operation: Operation::Flush, offset: 0, length: 0 };
-        self.begin(sq_id, sqe, io, false, effect)
+        self.begin(sq_id, sqe, io, false)
     }
 
-    fn write_zeroes(
-        &mut self,
-        shared: &Shared,
-        sq_id: u16,
-        sqe: &Sqe,
-        effect: Option<Effect>,
-    ) -> Result<Done, Status> {
+    fn write_zeroes(&mut self, shared: &Shared, sq_id: u16, sqe: &Sqe) -> Result<Done, Status> {
         let namespace = &self.namespace(sqe.nsid.get())?.namespace;
         let (offset, length) = namespace.range(sqe.slba(), nvm::blocks(sqe).into())?;
         if !namespace.is_writable() {
@@ -258,7 +242,7 @@ impl Processor {
         // Deallocated blocks read as zeros here, so what may be deallocated can as well be zeroed.
         let durable = sqe.cdw12.get() & nvm::FORCE_UNIT_ACCESS != 0 || !shared.state.features().write_cache();
         let io = Io { token: 0, operation: Operation::WriteZeroes, offset, length };
-        self.begin(sq_id, sqe, io, durable, effect)
+        self.begin(sq_id, sqe, io, durable)
     }
 
     /// Dataset Management: only what deallocates does anything.
@@ -307,6 +291,7 @@ impl Processor {
         self.give_back(scratch);
         outcome?;
         copied.map_err(|_| Status::INTERNAL_ERROR)?;
+        (self.moved.reads, self.moved.bytes_read) = (self.moved.reads + 1, self.moved.bytes_read + length);
         if there == wanted { Ok(Status::SUCCESS) } else { Err(Status::COMPARE_FAILURE) }
     }
 

@@ -27,6 +27,7 @@ impl Runs {
     ///
     /// # Errors
     /// The status that the command ends with.
+    #[inline]
     pub(crate) fn resolve(
         &mut self,
         view: &mut View,
@@ -67,6 +68,15 @@ impl Runs {
         }
     }
 
+    /// As [`push`](Self::push), where there is none before it.
+    #[inline]
+    fn push_first(&mut self, iova: u64, length: u64) {
+        if length > 0 {
+            self.runs.push(Run { iova: Some(iova), length });
+        }
+    }
+
+    #[inline]
     fn push(&mut self, iova: Option<u64>, length: u64) {
         if length == 0 {
             return;
@@ -85,6 +95,7 @@ impl Runs {
         self.runs.push(Run { iova, length });
     }
 
+    #[inline]
     fn prps(
         &mut self,
         view: &mut View,
@@ -100,8 +111,8 @@ impl Runs {
         // Pages are powers of two, and every command comes by here.
         let within = page - 1;
         let part = (page - (first & within)).min(length);
-        self.push(Some(first), part);
-        let mut left = length - part;
+        self.push_first(first, part);
+        let left = length - part;
         if left == 0 {
             return Ok(());
         }
@@ -112,8 +123,15 @@ impl Runs {
             self.push(Some(second), left);
             return Ok(());
         }
-        // Each list goes to the end of its page, where its last place leads on to the next.
-        let mut list = second;
+        self.lists(view, second, left, page)
+    }
+
+    /// Each list goes to the end of its page, where its last place leads on to the next.
+    #[inline(never)]
+    fn lists(&mut self, view: &mut View, list: u64, left: u64, page: u64) -> Result<(), Status> {
+        let misplaced = Status::PRP_OFFSET_INVALID.final_();
+        let within = page - 1;
+        let (mut list, mut left) = (list, left);
         let mut entries = [0_u8; 512];
         while left > 0 {
             if !list.is_multiple_of(8) {

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use engine_block::Operation;
 use engine_dma::{AddressSpace, Region, View, to_usize};
-use engine_nvme_spec::{Cqe, Event, NvmOpcode, Sqe, Status};
+use engine_nvme_spec::{Event, Sqe, Status};
 
 use crate::backing::{BackingQueue, Io, Memory, Started};
 use crate::commands::Done;
 use crate::controller::Shared;
 use crate::data::Runs;
 use crate::faults::Effect;
-use crate::queue::{CompletionQueue, SubmissionQueue};
+use crate::queue::{CompletionQueue, Entry, SubmissionQueue};
 use crate::subsystem::{CountersOfOne, ErrorRecord, Namespace, NamespaceView};
 
 /// Most commands of one queue that are fetched before others have their turn.
@@ -81,6 +81,8 @@ pub(crate) struct Processor {
     namespaces: NamespaceView,
     /// By number less one; made when a namespace is first named.
     pub(crate) served: Vec<Option<Served>>,
+    /// The namespace that was found last, where that still holds; 0 for none.
+    current: u32,
     submission_queues: Vec<SubmissionQueue>,
     completion_queues: Vec<CompletionQueue>,
     /// Which submission queue goes first in the next round.
@@ -91,6 +93,9 @@ pub(crate) struct Processor {
     /// Operations of several steps that are over while one waits for its own.
     pub(crate) stray: Vec<(u64, Status)>,
     held: Vec<Held>,
+    /// What fault the command that is being started is to show.
+    pub(crate) effect: Option<Effect>,
+    pub(crate) moved: Moved,
     counters: CountersOfOne,
     scratch: Option<Scratch>,
     /// How many operations were waited for.
@@ -105,6 +110,7 @@ impl Processor {
             runs: Runs::default(),
             namespaces: NamespaceView::default(),
             served: Vec::new(),
+            current: 0,
             submission_queues: Vec::new(),
             completion_queues: Vec::new(),
             first: 0,
@@ -113,6 +119,8 @@ impl Processor {
             over: Vec::new(),
             stray: Vec::new(),
             held: Vec::new(),
+            effect: None,
+            moved: Moved::default(),
             counters,
             scratch: None,
             steps: 0,
@@ -123,9 +131,7 @@ impl Processor {
     /// Looks at every queue once, and starts what is there as I/O commands; whether there was anything to do. Where there
     /// was not, waits at most `limit` for the backings.
     pub(crate) fn round(&mut self, shared: &Shared, limit: Duration) -> bool {
-        self.round_of(shared, limit, |processor, sq_id, sqe, effect| {
-            processor.start(shared, sq_id, sqe, effect)
-        })
+        self.round_of(shared, limit, |processor, sq_id, sqe| processor.start(shared, sq_id, sqe))
     }
 
     /// As [`round`](Self::round), for queues of other commands.
@@ -133,7 +139,7 @@ impl Processor {
         &mut self,
         shared: &Shared,
         limit: Duration,
-        mut start: impl FnMut(&mut Self, u16, &Sqe, Option<Effect>) -> Done,
+        mut start: impl FnMut(&mut Self, u16, &Sqe) -> Done,
     ) -> bool {
         let mut worked = self.collect(shared, Duration::ZERO);
         worked |= if shared.is_weighted() {
@@ -152,7 +158,7 @@ impl Processor {
     fn serve_in_turn(
         &mut self,
         shared: &Shared,
-        start: &mut impl FnMut(&mut Self, u16, &Sqe, Option<Effect>) -> Done,
+        start: &mut impl FnMut(&mut Self, u16, &Sqe) -> Done,
     ) -> bool {
         let count = self.submission_queues.len();
         let burst = shared.state.features().burst().map_or(BURST_MOST, |burst| burst.min(BURST_MOST));
@@ -174,7 +180,7 @@ impl Processor {
     fn serve_by_class(
         &mut self,
         shared: &Shared,
-        start: &mut impl FnMut(&mut Self, u16, &Sqe, Option<Effect>) -> Done,
+        start: &mut impl FnMut(&mut Self, u16, &Sqe) -> Done,
     ) -> bool {
         let arbitration = shared.arbitration();
         let weight = |shift: u32| (arbitration >> shift & 0xff) + 1;
@@ -212,6 +218,7 @@ impl Processor {
             self.renew_rings(shared);
         }
         self.namespaces.refresh(shared.subsystem.namespaces());
+        self.current = 0;
     }
 
     /// Lets go of every mapping and namespace that nothing in flight needs, so that they can be taken away. Rings whose
@@ -222,6 +229,18 @@ impl Processor {
             self.renew_rings(shared);
         }
         self.signal(shared);
+        self.namespaces.refresh(shared.subsystem.namespaces());
+        let namespaces = &self.namespaces;
+        for slot in &mut self.served {
+            let gone = slot.as_ref().is_some_and(|served| {
+                let now = namespaces.get(served.namespace.nsid());
+                served.queue.in_flight() == 0 && !now.is_some_and(|now| Arc::ptr_eq(now, &served.namespace))
+            });
+            if gone {
+                *slot = None;
+            }
+        }
+        self.current = 0;
         self.view.release();
         self.namespaces.release();
     }
@@ -249,7 +268,7 @@ impl Processor {
         shared: &Shared,
         place: usize,
         budget: u32,
-        start: &mut impl FnMut(&mut Self, u16, &Sqe, Option<Effect>) -> Done,
+        start: &mut impl FnMut(&mut Self, u16, &Sqe) -> Done,
     ) -> bool {
         let Some(queue) = self.submission_queues.get_mut(place) else { return false };
         let value = shared.doorbell(queue.id, false);
@@ -275,8 +294,9 @@ impl Processor {
             Self::hear(shared, completions);
         }
         let mut left = budget;
+        // Whether no answer is held back, which any other answer could set free.
+        let mut plain = self.held.is_empty();
         let armed = shared.faults().is_some_and(crate::Faults::is_armed);
-        let (mut reads, mut writes) = (Tally::default(), Tally::default());
         let mut worked = false;
         while left > 0 && !self.free.is_empty() {
             // Each takes a place among the completions, now or later.
@@ -288,27 +308,23 @@ impl Processor {
             let head = queue.head;
             left -= 1;
             worked = true;
-            let effect =
-                if armed { shared.faults().and_then(|faults| faults.effect(sq_id == 0, &sqe)) } else { None };
-            let done = match effect {
+            if armed {
+                self.effect = shared.faults().and_then(|faults| faults.effect(sq_id == 0, &sqe));
+            }
+            let done = match self.effect {
                 Some(Effect::Fail(status)) => Done::Now(status, 0),
-                _ => start(self, sq_id, &sqe, effect),
+                _ => start(self, sq_id, &sqe),
             };
             match done {
+                Done::Now(status, dw0) if status.is_success() && self.effect.is_none() && plain => {
+                    let Some(completions) = self.completion_queues.get_mut(completion_place) else { break };
+                    let entry = Entry { sq_id, sq_head: head, cid: sqe.cid.get(), status, dw0 };
+                    completions.post(&entry, false);
+                }
                 Done::Now(status, dw0) => {
-                    if status.is_success() && sq_id != 0 {
-                        let opcode = NvmOpcode(sqe.opcode);
-                        reads.count_if(matches!(opcode, NvmOpcode::READ | NvmOpcode::COMPARE), &self.runs);
-                        writes.count_if(opcode == NvmOpcode::WRITE, &self.runs);
-                    }
-                    if effect.is_none() && status.is_success() && self.held.is_empty() {
-                        let Some(completions) = self.completion_queues.get_mut(completion_place) else {
-                            break;
-                        };
-                        completions.post(entry(sq_id, head, sqe.cid.get(), status, dw0), false);
-                    } else {
-                        self.answer(shared, sq_id, &sqe, status, dw0, effect);
-                    }
+                    let effect = self.effect;
+                    self.answer(shared, sq_id, &sqe, status, dw0, effect);
+                    plain = self.held.is_empty();
                 }
                 Done::Later => {}
                 Done::Pending => {
@@ -318,11 +334,13 @@ impl Processor {
                 }
             }
         }
-        if reads.commands > 0 {
-            self.counters.read(reads.commands, reads.bytes);
+        self.effect = None;
+        let Moved { reads, bytes_read, writes, bytes_written } = std::mem::take(&mut self.moved);
+        if reads > 0 {
+            self.counters.read(reads, bytes_read);
         }
-        if writes.commands > 0 {
-            self.counters.written(writes.commands, writes.bytes);
+        if writes > 0 {
+            self.counters.written(writes, bytes_written);
         }
         worked
     }
@@ -340,7 +358,20 @@ impl Processor {
     ///
     /// # Errors
     /// The status of a command that names one that there is not.
+    #[inline]
     pub(crate) fn namespace(&mut self, nsid: u32) -> Result<&mut Served, Status> {
+        // Most commands are for the namespace of the one before, and a look at what there is comes before each batch.
+        if self.current == nsid
+            && let Some(Some(_)) = self.served.get(to_usize(u64::from(nsid)).wrapping_sub(1))
+        {
+            let place = to_usize(u64::from(nsid)).wrapping_sub(1);
+            return self.served.get_mut(place).and_then(Option::as_mut).ok_or(Status::INTERNAL_ERROR);
+        }
+        self.find_namespace(nsid)
+    }
+
+    #[inline(never)]
+    fn find_namespace(&mut self, nsid: u32) -> Result<&mut Served, Status> {
         let invalid = Status::INVALID_NAMESPACE.final_();
         let namespace = self.namespaces.get(nsid).ok_or(invalid)?;
         let place = to_usize(u64::from(nsid)).checked_sub(1).ok_or(invalid)?;
@@ -360,6 +391,7 @@ impl Processor {
             })?;
             *slot = Some(Served { namespace: Arc::clone(namespace), queue });
         }
+        self.current = nsid;
         slot.as_mut().ok_or(invalid)
     }
 
@@ -525,16 +557,17 @@ impl Processor {
         let Some(completions) = self.completion_queues.iter_mut().find(|queue| queue.id == id) else {
             return;
         };
-        let mut cqe = entry(answer.sq_id, head, answer.cid, answer.status, answer.dw0);
+        let Answer { sq_id, cid, status, dw0, .. } = answer;
+        let mut entry = Entry { sq_id, sq_head: head, cid, status, dw0 };
         match answer.effect {
-            Some(Effect::WrongCommand(cid)) => cqe.cid = cid.into(),
-            Some(Effect::WrongQueue(queue)) => cqe.sq_id = queue.into(),
-            Some(Effect::WrongHead(head)) => cqe.sq_head = head.into(),
+            Some(Effect::WrongCommand(cid)) => entry.cid = cid,
+            Some(Effect::WrongQueue(queue)) => entry.sq_id = queue,
+            Some(Effect::WrongHead(head)) => entry.sq_head = head,
             _ => {}
         }
-        completions.post(cqe, answer.effect == Some(Effect::WrongPhase));
+        completions.post(&entry, answer.effect == Some(Effect::WrongPhase));
         if answer.effect == Some(Effect::Duplicate) && completions.room() > 0 {
-            completions.post(cqe, false);
+            completions.post(&entry, false);
         }
         while let Some(place) = self.held.iter().position(|held| held.until.is_none()) {
             let held = self.held.swap_remove(place);
@@ -667,6 +700,7 @@ impl Processor {
         self.view.release();
         self.namespaces.release();
         self.served.clear();
+        self.current = 0;
         self.scratch = None;
     }
 
@@ -682,31 +716,11 @@ pub(crate) fn flush(queue: &mut dyn BackingQueue, token: u64) -> Started {
     queue.start(&io, &mut Memory::new(&mut View::new(), &Runs::default()))
 }
 
-#[inline]
-fn entry(sq_id: u16, sq_head: u16, cid: u16, status: Status, dw0: u32) -> Cqe {
-    Cqe {
-        dw0: dw0.into(),
-        dw1: 0.into(),
-        sq_head: sq_head.into(),
-        sq_id: sq_id.into(),
-        cid: cid.into(),
-        status_and_phase: Cqe::pack(status, false),
-    }
-}
-
-/// Commands of one kind that were carried out in one go.
-#[derive(Debug, Default)]
-struct Tally {
-    commands: u64,
-    bytes: u64,
-}
-
-impl Tally {
-    #[inline]
-    fn count_if(&mut self, condition: bool, runs: &Runs) {
-        if condition {
-            self.commands += 1;
-            self.bytes += runs.length();
-        }
-    }
+/// What was moved since it was last counted.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Moved {
+    pub(crate) reads: u64,
+    pub(crate) bytes_read: u64,
+    pub(crate) writes: u64,
+    pub(crate) bytes_written: u64,
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
-use engine_dma::{Access, Mapping, View, to_u64, to_usize};
-use engine_nvme_spec::{Cqe, Sqe};
+use engine_dma::{Access, Mapping, View, Words, to_u64, to_usize};
+use engine_nvme_spec::{Sqe, Status};
 use smallvec::SmallVec;
 
 const SUBMISSION: usize = 64;
@@ -16,6 +16,8 @@ const COMPLETION: usize = 16;
 pub(crate) struct RingMemory {
     iova: u64,
     bytes: usize,
+    /// All of it, where it lies in one mapping, as rings do nearly always.
+    whole: Option<Words>,
     parts: SmallVec<[Part; 1]>,
 }
 
@@ -31,7 +33,7 @@ struct Part {
 impl RingMemory {
     /// Finds the memory of a ring; none where some of it is not mapped.
     pub(crate) fn find(view: &mut View, iova: u64, bytes: usize) -> Option<Self> {
-        let mut parts = SmallVec::new();
+        let mut parts: SmallVec<[Part; 1]> = SmallVec::new();
         let mut start = 0;
         while start < bytes {
             let at = iova.checked_add(to_u64(start))?;
@@ -44,7 +46,11 @@ impl RingMemory {
             parts.push(Part { start, length, mapping, offset });
             start += length;
         }
-        Some(Self { iova, bytes, parts })
+        let whole = match &*parts {
+            [only] => Some(Words::new(Arc::clone(only.mapping.region()), only.offset, only.length / 8)?),
+            _ => None,
+        };
+        Some(Self { iova, bytes, whole, parts })
     }
 
     /// Whether the view still shows the same memory.
@@ -84,6 +90,9 @@ impl RingMemory {
 
     #[inline]
     fn words(&self, offset: usize, count: usize) -> Option<&[AtomicU64]> {
+        if let Some(words) = &self.whole {
+            return words.get(offset / 8..offset / 8 + count);
+        }
         let part = self.part(offset)?;
         part.mapping.region().u64s_at(part.offset + (offset - part.start), count)
     }
@@ -125,11 +134,12 @@ impl SubmissionQueue {
         let words = self.memory.words(usize::from(self.head) * SUBMISSION, 8)?;
         let mut copy = [0; 8];
         for (word, place) in words.iter().zip(&mut copy) {
-            *place = word.load(Ordering::Relaxed);
+            *place = word.load(Ordering::Relaxed).to_le();
         }
         // `entries` is one less than the number, so that 65536 fits.
         self.head = if self.head == self.entries { 0 } else { self.head + 1 };
-        Some(Sqe::from_words(copy))
+        // The same bytes, seen as fields.
+        Some(zerocopy::transmute!(copy))
     }
 
     /// Takes a doorbell's value; false where it cannot be.
@@ -201,12 +211,12 @@ impl CompletionQueue {
 
     /// Puts an entry in, with the phase that it must have, or the other one for a controller that errs.
     #[inline]
-    pub(crate) fn post(&mut self, mut entry: Cqe, wrong_phase: bool) {
-        let status = entry.status();
-        entry.status_and_phase = Cqe::pack(status, self.phase != wrong_phase);
-        let [first, second] = entry.to_words();
+    pub(crate) fn post(&mut self, entry: &Entry, wrong_phase: bool) {
+        let Entry { sq_id, sq_head, cid, status, dw0 } = *entry;
+        let last = u64::from(status.0 << 1 | u16::from(self.phase != wrong_phase));
+        let second = u64::from(sq_head) | u64::from(sq_id) << 16 | u64::from(cid) << 32 | last << 48;
         if let Some([low, high]) = self.memory.words(usize::from(self.tail) * COMPLETION, 2) {
-            low.store(first, Ordering::Relaxed);
+            low.store(u64::from(dw0), Ordering::Relaxed);
             // Release: who sees the phase sees the rest, and the data.
             high.store(second, Ordering::Release);
         }
@@ -218,6 +228,16 @@ impl CompletionQueue {
         }
         self.news = self.news.saturating_add(1);
     }
+}
+
+/// What a completion says, without its phase (Base, section 4.2.1).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) sq_id: u16,
+    pub(crate) sq_head: u16,
+    pub(crate) cid: u16,
+    pub(crate) status: Status,
+    pub(crate) dw0: u32,
 }
 
 /// Bytes of a ring.

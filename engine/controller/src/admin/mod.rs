@@ -26,7 +26,7 @@ impl Inner {
     /// Works on the admin queue once; whether there was anything to do.
     pub(crate) fn work_on_admin(&self) -> bool {
         let mut admin = self.admin.lock();
-        let mut worked = admin.round_of(&self.shared, Duration::ZERO, |admin, _, sqe, _| {
+        let mut worked = admin.round_of(&self.shared, Duration::ZERO, |admin, _, sqe| {
             let done = self.carry_out(admin, sqe).unwrap_or_else(Done::from);
             if let Done::Now(status, _) = done
                 && !status.is_success()
