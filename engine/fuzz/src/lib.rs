@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod controller;
+mod driver;
 mod spec;
 
 /// What is fuzzed.
@@ -15,19 +16,23 @@ mod spec;
 pub enum Target {
     /// The controller, by a host that does anything.
     Controller,
+    /// The driver, by a controller that says and does anything.
+    Driver,
     /// What the structures of Identify and the log pages are taken apart into.
     Spec,
 }
 
 impl Target {
     /// All of them, by the names of their fuzz targets.
-    pub const ALL: [(&str, Self); 2] = [("controller", Self::Controller), ("spec", Self::Spec)];
+    pub const ALL: [(&str, Self); 3] =
+        [("controller", Self::Controller), ("driver", Self::Driver), ("spec", Self::Spec)];
 
     /// Most bytes of an input that a run by random numbers makes.
     #[must_use]
     pub fn input_most(self) -> usize {
         match self {
             Self::Controller => 4000,
+            Self::Driver => 600,
             Self::Spec => 4200,
         }
     }
@@ -38,6 +43,7 @@ impl Target {
 pub fn check(target: Target, bytes: &[u8]) -> usize {
     match target {
         Target::Controller => controller::check(bytes),
+        Target::Driver => driver::check(bytes),
         Target::Spec => spec::check(bytes),
     }
 }

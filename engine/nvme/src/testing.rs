@@ -160,6 +160,12 @@ impl Mock {
         self.state.lock().stray
     }
 
+    /// Whether it vanished.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.state.lock().vanished
+    }
+
     /// Doorbell registers that were written.
     #[must_use]
     pub fn doorbells_written(&self) -> u64 {

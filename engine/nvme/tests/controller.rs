@@ -42,7 +42,6 @@ fn ways() -> [(&'static str, ControllerOptions); 4] {
 }
 
 struct Setup {
-    software: Arc<Software>,
     subsystem: Arc<Subsystem>,
     backing: MemoryBacking,
     transport: Arc<InProcess>,
@@ -54,8 +53,8 @@ fn setup(options: ControllerOptions, block_size: u32) -> Setup {
     let namespace = NamespaceOptions { block_size, ..NamespaceOptions::new(Arc::new(backing.clone())) };
     let subsystem = Subsystem::builder().namespace(namespace).build().unwrap();
     let software = Software::new(options, Arc::clone(&subsystem)).unwrap();
-    let transport = Arc::new(InProcess::new("soft:test", Arc::clone(&software)));
-    Setup { software, subsystem, backing, transport }
+    let transport = Arc::new(InProcess::new("soft:test", software));
+    Setup { subsystem, backing, transport }
 }
 
 fn driver() -> DriverOptions {
