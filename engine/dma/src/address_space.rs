@@ -1,7 +1,7 @@
 //! What a device can reach: the table that an IOMMU would have.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -248,6 +248,8 @@ impl Unmapped {
         let start = Instant::now();
         loop {
             if self.gone.iter().all(|mapping| Arc::strong_count(mapping) == 1) {
+                // Counting alone does not say that what the last holder wrote is seen.
+                fence(Ordering::Acquire);
                 return true;
             }
             if start.elapsed() >= limit {
