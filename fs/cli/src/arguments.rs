@@ -30,6 +30,9 @@ pub(crate) enum Command {
     Stat(Stat),
     /// Serve devices as namespaces of an NVMe controller, to anyone's driver, over a vfio-user socket.
     Controller(Controller),
+    /// Take a snapshot of a tree of a volume that is not mounted: one arena with the paths, sizes and extents of all its
+    /// files, for programs and accelerators to map.
+    Snapshot(Snapshot),
     /// Tell what this machine can do, and what to do about what it cannot.
     Check(Check),
     /// Write the man pages into a directory.
@@ -246,4 +249,27 @@ pub(crate) struct Controller {
     /// Log clients and what they do, to standard error.
     #[arg(short, long)]
     pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Snapshot {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Write the arena to this file (which is replaced).
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
+    /// List the files of the snapshot, too.
+    #[arg(short, long)]
+    pub(crate) list: bool,
+    /// Most files; more are refused.
+    #[arg(long, value_name = "N", default_value_t = homifs_snapshot::Limits::default().files)]
+    pub(crate) max_files: u64,
+    /// The device.
+    #[arg(value_name = "SPEC")]
+    pub(crate) spec: String,
+    /// The directory on the volume.
+    #[arg(value_name = "DIR", default_value = "/")]
+    pub(crate) directory: PathBuf,
 }

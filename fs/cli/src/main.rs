@@ -21,6 +21,7 @@ mod mounts;
 mod output;
 mod progress;
 mod ready;
+mod snapshot;
 mod stat;
 mod tree;
 mod umount;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::Cat(arguments) => cat::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Controller(arguments) => controller::run(&arguments),
+        Command::Snapshot(arguments) => snapshot::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Man { directory } => generate::man_pages(&directory),
         Command::Completions { shell } => generate::completions(shell),
