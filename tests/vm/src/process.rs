@@ -1,6 +1,7 @@
 //! A program in the background that ends with the test.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -51,6 +52,15 @@ impl Background {
         fs::read(self.said.path())
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
+    }
+
+    /// Writes to its standard input, which `prepare` must have made a pipe.
+    ///
+    /// # Errors
+    /// Where it takes none.
+    pub fn tell(&mut self, text: &str) -> Result<()> {
+        let input = self.child.stdin.as_mut().with_context(|| format!("{} has no input", self.name))?;
+        input.write_all(text.as_bytes()).with_context(|| format!("{} takes no input", self.name))
     }
 
     /// How it ended; `None` while it runs.

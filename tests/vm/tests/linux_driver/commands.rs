@@ -15,7 +15,7 @@ fn status(finished: &Finished) -> Option<u32> {
     u32::from_str_radix(digits, 16).ok().map(|status| status & 0x7ff)
 }
 
-fn refused_with(finished: &Finished, expected: u32) -> Result<()> {
+pub(crate) fn refused_with(finished: &Finished, expected: u32) -> Result<()> {
     ensure!(
         finished.status != 0 && status(finished) == Some(expected),
         "expected status {expected:#x}: {finished:?}"

@@ -20,8 +20,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) image: &'a Path,
     /// Whether it must offer everything that is checked.
     pub(crate) complete: bool,
-    /// Changes its namespaces, where that can be done.
-    pub(crate) change: Option<&'a mut dyn FnMut(NamespaceChange) -> Result<()>>,
+    /// Changes its namespaces.
+    pub(crate) change: &'a mut dyn FnMut(NamespaceChange) -> Result<()>,
 }
 
 /// An image in which every 8 bytes tell where they are, so that a misplaced block shows.
