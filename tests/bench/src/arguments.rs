@@ -49,6 +49,10 @@ pub(crate) enum Who {
     Kernel,
     Fuse2fs,
     Homifs,
+    /// homifs over a controller in its own process.
+    Soft,
+    /// homifs over a controller in another process.
+    VfioUser,
     Ceiling,
 }
 

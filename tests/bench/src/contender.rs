@@ -1,6 +1,7 @@
 //! Those who are measured: each mounts the same volume in its own way.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -28,6 +29,37 @@ pub(crate) struct Setting {
 pub(crate) struct Mounted {
     pub(crate) root: tempfile::TempDir,
     daemon: Option<Child>,
+    /// Serves the device to the daemon; its CPU is not counted as the daemon's.
+    controller: Option<Controller>,
+}
+
+/// A `homifs controller` that ends when this is dropped.
+#[derive(Debug)]
+struct Controller {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Controller {
+    fn start(setting: &Setting) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut command = Command::new(&setting.homifs);
+        command.arg("controller").arg(&setting.device).args(["--read-only", "--socket"]).arg(folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let child = command.spawn().context("start homifs controller")?;
+        let mut controller = Self { child, folder };
+        let mut ready = [0; 6];
+        let output = controller.child.stdout.as_mut().context("no output of homifs controller")?;
+        output.read_exact(&mut ready).context("homifs controller ended before it was ready")?;
+        Ok(controller)
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// The daemon to measure: the one given, else the one beside this program, else whatever PATH has.
@@ -46,6 +78,8 @@ impl Who {
             (Self::Kernel, Format::Xfs) => "kernel XFS",
             (Self::Fuse2fs, _) => "fuse2fs",
             (Self::Homifs, _) => "homifs",
+            (Self::Soft, _) => "homifs soft:",
+            (Self::VfioUser, _) => "homifs vfio-user:",
             (Self::Ceiling, _) => "FUSE ceiling",
         }
     }
@@ -56,23 +90,29 @@ impl Who {
         let device = setting.device.to_str().context("the path of the device is not UTF-8")?;
         let mountpoint = root.path().to_str().context("the path of the mount point is not UTF-8")?.to_owned();
         let before = rustix::fs::statvfs(root.path())?;
+        let controller = if self == Self::VfioUser { Some(Controller::start(setting)?) } else { None };
         let mut daemon = match self {
             Self::Kernel => {
                 command("mount", &["-t", setting.format.name(), "-o", "ro", device, &mountpoint])?;
-                return Ok(Mounted { root, daemon: None });
+                return Ok(Mounted { root, daemon: None, controller });
             }
             Self::Fuse2fs => {
                 let mut fuse2fs = Command::new("fuse2fs");
                 fuse2fs.args(["-f", "-o", "ro", device, &mountpoint]);
                 fuse2fs
             }
-            Self::Homifs => {
+            Self::Homifs | Self::Soft | Self::VfioUser => {
+                let spec = match &controller {
+                    Some(controller) => format!("vfio-user:{}", controller.folder.path().display()),
+                    None if self == Self::Soft => format!("soft:{device}"),
+                    None => device.to_owned(),
+                };
                 let mut homifs = Command::new(&setting.homifs);
                 homifs.args(["mount", "-f"]);
                 if !setting.options.is_empty() {
                     homifs.args(["-o", &setting.options]);
                 }
-                homifs.args([device, &mountpoint]);
+                homifs.args([&spec, &mountpoint]);
                 homifs
             }
             Self::Ceiling => {
@@ -88,7 +128,7 @@ impl Who {
             daemon.stderr(Stdio::null());
         }
         let child = daemon.spawn().with_context(|| format!("start {:?}", daemon.get_program()))?;
-        let mut mounted = Mounted { root, daemon: Some(child) };
+        let mut mounted = Mounted { root, daemon: Some(child), controller };
         mounted.wait_until_mounted(&before).with_context(|| format!("{daemon:?}"))?;
         Ok(mounted)
     }

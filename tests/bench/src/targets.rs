@@ -14,6 +14,10 @@ const fn target(measurement: &'static str, against: Who, at_least: f64) -> Targe
     Target { measurement, against, at_least }
 }
 
+/// In which measurement, and by how many microseconds, a read over `soft:` may take longer than on the direct path.
+pub(crate) const SOFT_MEASUREMENT: &str = "4 KiB random, depth 1";
+pub(crate) const SOFT_MORE_MICROSECONDS: f64 = 5.0;
+
 const EVERY_FORMAT: &[Target] = &[
     target("4 KiB random, depth 1", Who::Ceiling, 0.85),
     target("4 KiB random, depth 32", Who::Ceiling, 0.75),
