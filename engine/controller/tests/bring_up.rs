@@ -117,7 +117,7 @@ fn larger_memory_pages_are_served() {
 }
 
 #[test]
-fn shutdown_is_told_to_be_complete_and_takes_no_commands_after() {
+fn shutdown_is_told_to_be_complete_until_a_reset() {
     for shn in [1, 2] {
         let (mut host, _) = Host::ready();
         host.write32(register::CC, Host::enabling().with_shn(shn).0);
