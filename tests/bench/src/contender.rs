@@ -30,7 +30,7 @@ pub(crate) struct Mounted {
     pub(crate) root: tempfile::TempDir,
     daemon: Option<Child>,
     /// Serves the device to the daemon; its CPU is not counted as the daemon's.
-    controller: Option<Controller>,
+    _controller: Option<Controller>,
 }
 
 /// A `homifs controller` that ends when this is dropped.
@@ -94,7 +94,7 @@ impl Who {
         let mut daemon = match self {
             Self::Kernel => {
                 command("mount", &["-t", setting.format.name(), "-o", "ro", device, &mountpoint])?;
-                return Ok(Mounted { root, daemon: None, controller });
+                return Ok(Mounted { root, daemon: None, _controller: controller });
             }
             Self::Fuse2fs => {
                 let mut fuse2fs = Command::new("fuse2fs");
@@ -128,7 +128,7 @@ impl Who {
             daemon.stderr(Stdio::null());
         }
         let child = daemon.spawn().with_context(|| format!("start {:?}", daemon.get_program()))?;
-        let mut mounted = Mounted { root, daemon: Some(child), controller };
+        let mut mounted = Mounted { root, daemon: Some(child), _controller: controller };
         mounted.wait_until_mounted(&before).with_context(|| format!("{daemon:?}"))?;
         Ok(mounted)
     }
