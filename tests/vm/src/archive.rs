@@ -78,37 +78,3 @@ impl<W: Write> Archive<W> {
         self.to.write_all(zeros)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::Archive;
-
-    #[test]
-    fn archive_read_by_another_program_gives_the_files_back() -> anyhow::Result<()> {
-        if !oracle::machine::has_tool("bsdtar") && !oracle::machine::has_tool("cpio") {
-            println!("skipped: neither bsdtar nor cpio is installed");
-            return Ok(());
-        }
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().join("archive");
-        let mut archive = Archive::new(std::fs::File::create(&path)?);
-        archive.folder("some")?;
-        let contents = ["", "a", "ab", "abc", "abcd", "abcde"];
-        for text in contents {
-            archive.file(&format!("some/{text}.txt"), text.as_bytes())?;
-        }
-        archive.finish()?;
-        let into = folder.path().join("into");
-        std::fs::create_dir(&into)?;
-        let unpack = if oracle::machine::has_tool("bsdtar") {
-            format!("bsdtar -xf {}", path.display())
-        } else {
-            format!("cpio -i -d --quiet <{}", path.display())
-        };
-        oracle::command::finish(std::process::Command::new("sh").args(["-c", &unpack]).current_dir(&into))?;
-        for text in contents {
-            assert_eq!(std::fs::read_to_string(into.join(format!("some/{text}.txt")))?, text);
-        }
-        Ok(())
-    }
-}

@@ -1,5 +1,7 @@
 //! Boots a guest and runs commands in it.
 
+use std::error::Error;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -114,6 +116,7 @@ impl Guest {
                 Ok((emulator, agent, uptime)) => {
                     return Ok(Running { agent, emulator, folder, until, uptime, attempt });
                 }
+                Err(error) if error.is::<Refused>() => return Err(error),
                 Err(error) if attempt == BOOTS || Instant::now() > until => {
                     let console = last_lines(&folder.path().join("console"));
                     return Err(error.context(format!(
@@ -139,9 +142,12 @@ impl Guest {
         })?;
         let stream = accept(&listener, &mut emulator, until)?;
         let mut agent = Agent::new(stream);
-        let uptime = agent.ready(until).map_err(|error| match emulator.ended() {
-            Ok(Some(status)) => anyhow!("QEMU ended with {status}: {}", emulator.said().trim()),
-            _ => error,
+        let uptime = agent.ready(until).map_err(|error| {
+            // Where it closed the connection, it ends in a moment.
+            match emulator.wait(Duration::from_secs(2)) {
+                Ok(status) if !status.success() => anyhow!(Refused(emulator.said().trim().to_owned())),
+                _ => error,
+            }
         })?;
         Ok((emulator, agent, uptime))
     }
@@ -218,6 +224,18 @@ impl Guest {
     }
 }
 
+/// QEMU does not run what it is told to, which another boot does not mend.
+#[derive(Debug)]
+struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "QEMU refuses: {}", self.0)
+    }
+}
+
+impl Error for Refused {}
+
 /// A path in an option that QEMU splits at commas.
 fn option_value(path: &str) -> String {
     path.replace(',', ",,")
@@ -234,7 +252,7 @@ fn accept(listener: &UnixListener, emulator: &mut Background, until: Instant) ->
             Err(error) => return Err(error.into()),
         }
         if let Some(status) = emulator.ended()? {
-            bail!("QEMU ended with {status}: {}", emulator.said().trim());
+            bail!(Refused(format!("{status}, {}", emulator.said().trim())));
         }
         ensure!(Instant::now() < until, "QEMU does not start: {}", emulator.said().trim());
         sleep(Duration::from_millis(20));
