@@ -207,6 +207,8 @@ impl Value {
 pub(super) enum Lba {
     Inside(u8),
     First(u8),
+    /// One of the last, or just behind them.
+    Last(u8),
     Any(Value),
 }
 
@@ -215,6 +217,7 @@ impl Lba {
         match self {
             Self::Inside(block) => u64::from(block % 120),
             Self::First(block) => u64::from(block % 8),
+            Self::Last(block) => 124 + u64::from(block % 6),
             Self::Any(value) => value.value().into(),
         }
     }
@@ -303,6 +306,7 @@ impl Io {
         let blocks = match self.blocks {
             Lba::Any(value) => value.value(),
             Lba::Inside(count) | Lba::First(count) => u32::from(count % 12),
+            Lba::Last(count) => u32::from(count % 3),
         };
         sqe.cdw12 = blocks.into();
         match opcode {
