@@ -68,11 +68,20 @@ pub(crate) fn examine(checks: &mut Checks, guest: &mut Running, subject: &Subjec
         checks.succeeds(guest, "nvme verify", "nvme verify /dev/nvme0n1 -s 24 -c 7");
     }
     if offered(checks, 8, "nvme copy") {
-        let script = "nvme write /dev/nvme0n1 -s 32 -c 7 -z 4096 -d /run/b && \
-                      nvme write /dev/nvme0n1 -s 48 -c 7 -z 4096 -d /run/a && \
-                      nvme copy /dev/nvme0n1 --sdlba=1000 --slbs=32,48 --blocks=7,7 --format=0 && \
-                      dd if=/dev/nvme0n1 bs=512 skip=1000 count=16 iflag=direct status=none | cmp - <(cat /run/b /run/a)";
-        checks.succeeds(guest, "nvme copy", script);
+        // SPDK takes only one range. MSRC counts from zero.
+        let namespace = guest.run("nvme id-ns /dev/nvme0n1 -o json")?.json()?;
+        let (starts, lengths, rest) = if subject.complete || number(&namespace, "msrc")? > 0 {
+            ("32,48", "7,7", "zero")
+        } else {
+            ("32", "7", "a")
+        };
+        let script = format!(
+            "nvme write /dev/nvme0n1 -s 32 -c 7 -z 4096 -d /run/b && nvme write /dev/nvme0n1 -s 48 -c 7 -z 4096 -d /run/a && \
+             nvme write /dev/nvme0n1 -s 1008 -c 7 -z 4096 -d /run/{rest} && \
+             nvme copy /dev/nvme0n1 --sdlba=1000 --slbs={starts} --blocks={lengths} --format=0 && \
+             dd if=/dev/nvme0n1 bs=512 skip=1000 count=16 iflag=direct status=none | cmp - <(cat /run/b /run/a)"
+        );
+        checks.succeeds(guest, "nvme copy", &script);
     }
     refusals(checks, guest, blocks);
     Ok(())
