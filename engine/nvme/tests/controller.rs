@@ -59,8 +59,8 @@ fn setup(options: ControllerOptions, block_size: u32) -> Setup {
 
 fn driver() -> DriverOptions {
     DriverOptions {
-        timeout: Duration::from_millis(160),
-        admin_timeout: Duration::from_millis(500),
+        timeout: Duration::from_millis(320),
+        admin_timeout: Duration::from_secs(2),
         ..DriverOptions::default()
     }
 }
@@ -434,7 +434,7 @@ fn controller_that_breaks_down_is_reset_and_that_vanishes_is_gone() {
         assert!(read_all(queue).iter().all(|(_, errno, _)| *errno == 19), "{threads} threads");
         let start = Instant::now();
         assert_eq!(device.read_at(0, &mut [0; 512]).unwrap_err().errno, 19);
-        assert!(start.elapsed() < Duration::from_millis(200));
+        assert!(start.elapsed() < Duration::from_secs(2));
     }
 }
 
