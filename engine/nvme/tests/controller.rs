@@ -431,7 +431,9 @@ fn controller_that_breaks_down_is_reset_and_that_vanishes_is_gone() {
 
         let queue = device.queue(16).unwrap();
         faults.vanish();
-        assert!(read_all(queue).iter().all(|(_, errno, _)| *errno == 19), "{threads} threads");
+        let errnos: Vec<i32> = read_all(queue).iter().map(|(_, errno, _)| *errno).collect();
+        // A thread of the controller's may be in the middle of its last round.
+        assert!(errnos.iter().all(|errno| [0, 19].contains(errno)), "{threads} threads: {errnos:?}");
         let start = Instant::now();
         assert_eq!(device.read_at(0, &mut [0; 512]).unwrap_err().errno, 19);
         assert!(start.elapsed() < Duration::from_secs(2));
