@@ -13,6 +13,9 @@ use engine_uring::Direct;
 
 use crate::{OpenOptions, kernel, nvme};
 
+/// Queue pairs: one for each worker of most mounts, who then share none.
+const QUEUES: u16 = 32;
+
 /// Opens the image or device at `path` as the one namespace of a controller without threads, which works on the
 /// threads of those who wait for it.
 pub(crate) fn open(
@@ -27,7 +30,9 @@ pub(crate) fn open(
     let told = backing.info().path.clone();
     let controller = controller(backing).map_err(|error| refused(spec, error))?;
     let transport = Arc::new(InProcess::new(spec, controller));
-    nvme::drive(transport, spec, &format!("in this process, over {told}"), DriverOptions::default())
+    // Nobody waits for an interrupt of a controller that works on the thread that waits.
+    let driver = DriverOptions { queues: QUEUES, interrupts: false, ..DriverOptions::default() };
+    nvme::drive(transport, spec, &format!("in this process, over {told}"), driver)
 }
 
 /// The device below. A namespace has whole blocks only, so an image that ends within one of direct I/O's blocks is
@@ -52,7 +57,8 @@ fn controller(backing: Arc<dyn BlockDevice>) -> Result<Arc<Controller>, Controll
         ..NamespaceOptions::new(Arc::new(BlockBacking::new(backing)))
     };
     let subsystem = Subsystem::builder().namespace(namespace).build()?;
-    Controller::new(ControllerOptions { threads: 0, ..ControllerOptions::default() }, subsystem)
+    let options = ControllerOptions { threads: 0, queue_pairs: QUEUES, ..ControllerOptions::default() };
+    Controller::new(options, subsystem)
 }
 
 fn refused(spec: &str, error: ControllerError) -> OpenError {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use mounts::{HelperLinks, HomifsMount, homifs, image_of, mount_entry, outcome};
+use mounts::{Engine, HelperLinks, HomifsMount, homifs, image_of, mount_entry, outcome};
 use oracle::{machine, skip_if};
 use rustix::process::{Pid, Signal};
 
@@ -185,6 +185,8 @@ fn block_device_is_mounted_as_its_image_is() -> Result<()> {
     let device = oracle::LoopDevice::attach(&image, true)?;
     let mount = HomifsMount::new(device.path(), "")?;
     assert!(is_readable(mount.path()));
-    assert_eq!(mount.entry().map(|entry| entry.source), Some(device.path().display().to_string()));
+    if Engine::of_this_run() == Engine::Kernel {
+        assert_eq!(mount.entry().map(|entry| entry.source), Some(device.path().display().to_string()));
+    }
     Ok(())
 }
