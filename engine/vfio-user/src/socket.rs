@@ -151,7 +151,7 @@ impl Socket {
                 Some(0) => return Err(SocketError::Closed),
                 Some(taken) => done = taken,
                 None if start.elapsed() < SPIN && begin.is_none_or(|begin| start < begin) => {
-                    thread::yield_now()
+                    thread::yield_now();
                 }
                 None => self.wait(PollFlags::IN, begin, wake)?,
             }

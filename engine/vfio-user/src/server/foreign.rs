@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use engine_dma::{Access, PAGE, Region, to_u64, to_usize};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, fstat, fstatfs};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat, fstatfs};
 
 use crate::Errno;
 
@@ -22,10 +22,14 @@ pub(crate) fn map_memory(
     length: u64,
     access: Access,
 ) -> Result<(Arc<Region>, usize), Errno> {
-    let kind = u64::try_from(fstatfs(&file)?.f_type).unwrap_or(0);
-    let grain = match kind {
-        TMPFS => to_u64(PAGE),
-        HUGETLBFS => u64::try_from(fstat(&file)?.st_blksize).map_err(|_| Errno::INVAL)?.max(to_u64(PAGE)),
+    // Devices lie in a tmpfs, too.
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(Errno::NODEV);
+    }
+    let system = fstatfs(&file)?;
+    let grain = match u64::try_from(system.f_type) {
+        Ok(TMPFS) => to_u64(PAGE),
+        Ok(HUGETLBFS) => u64::try_from(system.f_bsize).map_err(|_| Errno::INVAL)?.max(to_u64(PAGE)),
         _ => return Err(Errno::NODEV),
     };
     // Huge pages are mapped as a whole.

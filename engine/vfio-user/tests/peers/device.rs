@@ -55,10 +55,8 @@ impl Sums {
             1 => {
                 let mut words = [0; 64];
                 view.read(self.address(), &mut words).map_err(|_| Errno::FAULT)?;
-                let sum = words
-                    .chunks_exact(4)
-                    .map(|word| u32::from_le_bytes(word.try_into().unwrap()))
-                    .sum::<u32>();
+                let numbers = words.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().unwrap()));
+                let sum = numbers.fold(0, u32::wrapping_add);
                 self.registers.lock().unwrap()[0x50..0x54].copy_from_slice(&sum.to_le_bytes());
                 Ok(())
             }
