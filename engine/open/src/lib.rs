@@ -67,7 +67,7 @@ impl Default for OpenOptions {
 /// Where the spec names nothing that can be opened, something else holds the device, or the system refuses it.
 pub fn open(spec: &str, options: &OpenOptions) -> Result<Arc<dyn BlockDevice>, OpenError> {
     let device = match Spec::parse(spec)? {
-        Spec::Path(path) => kernel(path, spec, options)?,
+        Spec::Path(path) => Arc::new(kernel(path, spec, options)?),
         Spec::Soft(path) => soft::open(path, spec, options)?,
         Spec::VfioUser(path) => nvme::vfio_user(path, spec, options)?,
     };
@@ -76,7 +76,7 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Arc<dyn BlockDevice>, O
 }
 
 /// Opens an image file or block device to be read and written through the kernel.
-fn kernel(path: &Path, spec: &str, options: &OpenOptions) -> Result<Arc<dyn BlockDevice>, OpenError> {
+fn kernel(path: &Path, spec: &str, options: &OpenOptions) -> Result<KernelDevice, OpenError> {
     let wanted = match (options.exclusive, options.read_only) {
         (false, read_only) => Use::Unguarded { writes: !read_only },
         (true, true) => Use::Reading,
@@ -84,5 +84,5 @@ fn kernel(path: &Path, spec: &str, options: &OpenOptions) -> Result<Arc<dyn Bloc
     };
     let file = source::open(path, spec, wanted)?;
     let preference = Preference { backend: options.backend, direct: options.direct };
-    Ok(Arc::new(KernelDevice::new(file, spec, preference)?))
+    KernelDevice::new(file, spec, preference)
 }

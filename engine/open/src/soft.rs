@@ -41,12 +41,14 @@ fn backing(path: &Path, options: &OpenOptions) -> Result<Arc<dyn BlockDevice>, O
     let name = path.to_string_lossy();
     let device = kernel(path, &name, options)?;
     let info = device.info();
+    // Those who wait for the controller do its work, so a thread of theirs may as well wait in a call.
     let whole = info.size.is_multiple_of(info.logical_block.into());
     if whole || options.direct != Direct::Auto || info.logical_block <= 512 {
-        return Ok(device);
+        return Ok(Arc::new(device.calling_for_single_ranges()));
     }
     drop(device);
-    kernel(path, &name, &OpenOptions { direct: Direct::Off, ..options.clone() })
+    let device = kernel(path, &name, &OpenOptions { direct: Direct::Off, ..options.clone() })?;
+    Ok(Arc::new(device.calling_for_single_ranges()))
 }
 
 fn controller(backing: Arc<dyn BlockDevice>) -> Result<Arc<Controller>, ControllerError> {

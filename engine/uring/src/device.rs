@@ -38,6 +38,7 @@ pub struct KernelDevice {
     /// The same file, opened the way that contents are read.
     data: Arc<File>,
     ranges: Arc<RangeFile>,
+    calls_single: bool,
 }
 
 impl KernelDevice {
@@ -66,11 +67,18 @@ impl KernelDevice {
         };
         let data = Arc::new(data);
         let ranges = Arc::new(RangeFile::new(Arc::clone(&data), geometry, info.clone()));
-        Ok(Self { info, geometry, way, held: file, data, ranges })
+        Ok(Self { info, geometry, way, held: file, data, ranges, calls_single: false })
     }
 }
 
 impl KernelDevice {
+    /// Lets range queues carry out a request that comes alone by a plain call, during the next poll: for those whose
+    /// thread has nothing else to do meanwhile.
+    #[must_use]
+    pub fn calling_for_single_ranges(self) -> Self {
+        Self { calls_single: true, ..self }
+    }
+
     fn no_ring(&self, source: io::Error) -> OpenError {
         OpenError::System { action: "make an io_uring for", device: self.info.spec.clone(), source }
     }
@@ -100,7 +108,7 @@ impl BlockDevice for KernelDevice {
         if self.way == Way::Pread {
             return Ok(Box::new(CallRanges::new(shared, depth)));
         }
-        match RingRanges::new(shared, depth) {
+        match RingRanges::new(shared, depth, self.calls_single) {
             Ok(ranges) => Ok(Box::new(ranges)),
             Err(source) => Err(self.no_ring(source)),
         }

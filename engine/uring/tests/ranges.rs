@@ -108,8 +108,13 @@ fn take_all(queue: &mut dyn RangeQueue) -> Vec<RangeCompletion> {
 }
 
 fn check(path: &Path, preference: Preference, cases: u32) {
+    check_device(path, preference, cases, |device| device);
+    check_device(path, preference, cases, KernelDevice::calling_for_single_ranges);
+}
+
+fn check_device(path: &Path, preference: Preference, cases: u32, way: fn(KernelDevice) -> KernelDevice) {
     let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
-    let device = KernelDevice::new(file, path.to_str().unwrap(), preference).unwrap();
+    let device = way(KernelDevice::new(file, path.to_str().unwrap(), preference).unwrap());
     let info = device.info().clone();
     assert!(info.writable && info.volatile_cache);
     let block = info.logical_block as usize;

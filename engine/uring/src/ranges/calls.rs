@@ -42,18 +42,23 @@ impl RangeQueue for CallRanges {
     fn poll(&mut self, _wait: Wait, done: &mut Vec<RangeCompletion>) -> Result<usize, IoError> {
         // One at a time, so that whoever polls can pass on the first while the others still have to be moved.
         let Some(mut task) = self.waiting.pop_front() else { return Ok(0) };
-        while let Some(call) = task.prepare(&self.shared, &mut self.pool) {
-            let result = carry_out(call, &self.shared.file, &task);
-            if task.after(result, &self.shared) == Next::Ended {
-                break;
-            }
-        }
+        run(&mut task, &self.shared, &mut self.pool);
         done.push(task.complete());
         Ok(1)
     }
 
     fn in_flight(&self) -> usize {
         self.waiting.len()
+    }
+}
+
+/// Carries out all of a task.
+pub(super) fn run(task: &mut Task, shared: &RangeFile, pool: &mut Pool) {
+    while let Some(call) = task.prepare(shared, pool) {
+        let result = carry_out(call, &shared.file, task);
+        if task.after(result, shared) == Next::Ended {
+            break;
+        }
     }
 }
 

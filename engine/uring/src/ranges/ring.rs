@@ -12,6 +12,7 @@ use io_uring::types::FsyncFlags;
 use io_uring::{opcode, squeue};
 
 use super::RangeFile;
+use super::calls::run;
 use super::task::{Call, Next, Task};
 use crate::ring::{Entered, FILE, Ring};
 use crate::ring_queue::DRAIN_LIMIT;
@@ -30,6 +31,10 @@ pub(crate) struct RingRanges {
     pool: Pool,
     tasks: Slots<Task>,
     finished: VecDeque<RangeCompletion>,
+    /// Whether a request that comes alone is carried out by a plain call, which takes less time than the ring.
+    calls_single: bool,
+    /// Then: tasks that were submitted since the last poll.
+    fresh: Vec<usize>,
 }
 
 impl RingRanges {
@@ -37,12 +42,13 @@ impl RingRanges {
     ///
     /// # Errors
     /// Where the kernel grants no further ring.
-    pub(crate) fn new(shared: Arc<RangeFile>, depth: u32) -> io::Result<Self> {
+    pub(crate) fn new(shared: Arc<RangeFile>, depth: u32, calls_single: bool) -> io::Result<Self> {
         let depth = depth.clamp(1, MOST_DEPTH);
         let ring = Ring::new(depth, &shared.file)?;
         let pool = shared.bounce();
         let depth = to_usize(depth.into());
-        Ok(Self { ring, shared, pool, tasks: Slots::new(depth), finished: VecDeque::with_capacity(depth) })
+        let (tasks, finished) = (Slots::new(depth), VecDeque::with_capacity(depth));
+        Ok(Self { ring, shared, pool, tasks, finished, calls_single, fresh: Vec::new() })
     }
 
     /// Hands the next call of a task to the ring, or ends the task.
@@ -59,6 +65,24 @@ impl RingRanges {
             task.stop(libc::EBUSY);
             self.end(mark);
         }
+    }
+
+    /// Starts what was submitted since the last poll.
+    fn start_fresh(&mut self) {
+        if let ([mark], 1) = (&self.fresh[..], self.tasks.taken()) {
+            let mark = *mark;
+            if let Some(task) = self.tasks.get_mut(mark) {
+                run(task, &self.shared, &mut self.pool);
+            }
+            self.end(mark);
+        } else {
+            for place in 0..self.fresh.len() {
+                if let Some(&mark) = self.fresh.get(place) {
+                    self.advance(mark);
+                }
+            }
+        }
+        self.fresh.clear();
     }
 
     fn end(&mut self, mark: usize) {
@@ -102,6 +126,7 @@ impl RingRanges {
             requests,
             "an io_uring failed with requests in flight; their memory is given up"
         );
+        self.fresh.clear();
         self.finished.extend(self.tasks.drain().map(|task| task.abandon(errno)));
         if let Err(error) = self.renew() {
             tracing::error!(%error, "no new io_uring after one failed");
@@ -187,7 +212,11 @@ impl RangeQueue for RingRanges {
         }
         match self.tasks.insert(Task::new(request)) {
             Ok(mark) => {
-                self.advance(mark);
+                if self.calls_single {
+                    self.fresh.push(mark);
+                } else {
+                    self.advance(mark);
+                }
                 Ok(())
             }
             Err(mut task) => {
@@ -198,6 +227,9 @@ impl RangeQueue for RingRanges {
     }
 
     fn poll(&mut self, wait: Wait, done: &mut Vec<RangeCompletion>) -> Result<usize, IoError> {
+        if !self.fresh.is_empty() {
+            self.start_fresh();
+        }
         let outcome = self.wait(wait);
         let count = self.finished.len();
         done.extend(self.finished.drain(..));
@@ -214,6 +246,9 @@ impl Drop for RingRanges {
     fn drop(&mut self) {
         let deadline = Instant::now() + DRAIN_LIMIT;
         self.tasks.each(|task| task.stop(libc::ECANCELED));
+        for mark in std::mem::take(&mut self.fresh) {
+            self.end(mark);
+        }
         self.reap();
         while self.tasks.taken() > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
