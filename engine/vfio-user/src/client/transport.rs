@@ -34,6 +34,7 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 /// An NVMe controller behind a vfio-user socket.
 #[derive(Debug)]
 pub struct VfioUserTransport {
+    id: u64,
     line: Arc<Line>,
     memory: Arc<Memory>,
     doorbells: Option<Arc<Region>>,
@@ -86,6 +87,7 @@ impl VfioUserTransport {
         let watcher = Watcher::start(Arc::clone(&line))
             .map_err(|source| system("start a thread that watches the socket", source))?;
         Ok(Arc::new(Self {
+            id: engine_transport::next_id(),
             memory: Memory::new(Arc::clone(&line)),
             doorbells: map_doorbells(&line, bar.files.as_slice(), &bar),
             bar_size: bar.info.size.get(),
@@ -146,8 +148,7 @@ impl Transport for VfioUserTransport {
     }
 
     fn id(&self) -> u64 {
-        // The address of something that lives as long as the transport and its arenas.
-        to_u64(Arc::as_ptr(&self.line).addr())
+        self.id
     }
 
     fn read32(&self, offset: u32) -> Result<u32, TransportError> {

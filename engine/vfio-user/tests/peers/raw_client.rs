@@ -1,6 +1,6 @@
 //! A client that sends whatever a test wants.
 
-use std::io::{IoSlice, Write};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -79,20 +79,6 @@ impl Raw {
     pub(crate) fn receive(&self) -> Result<Message, SocketError> {
         let begin = Some(Instant::now() + Duration::from_secs(5));
         self.socket.receive(begin, Duration::from_secs(5), 1 << 21, None)
-    }
-
-    /// Whether the server has closed the connection, as it should soon.
-    pub(crate) fn is_dropped(&mut self) -> bool {
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(3) {
-            match self.receive() {
-                Ok(_) => {}
-                Err(SocketError::Closed | SocketError::Cut(_)) => return true,
-                Err(_) => break,
-            }
-        }
-        let _ = self.stream.flush();
-        false
     }
 }
 
