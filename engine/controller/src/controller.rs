@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use engine_dma::{AddressSpace, MapError, Region, to_usize};
+use engine_dma::{Access, AddressSpace, MapError, Region, to_usize};
 use engine_nvme_spec::{Csts, DOORBELLS, Event, doorbell, register};
 use engine_transport::{Assist, Interrupt};
 use parking_lot::{Mutex, RwLock};
@@ -198,7 +198,7 @@ impl Controller {
         let system = |action| move |source| ControllerError::System { action, source };
         let pairs = usize::from(options.queue_pairs);
         let doorbells = (pairs + 1) * 2 * (4 << options.doorbell_stride);
-        let doorbells = Region::shared(c"nvme-doorbells", doorbells).map_err(system("make doorbells"))?;
+        let doorbells = doorbells_of_bar(doorbells).map_err(system("make doorbells"))?;
         let most = options.transfer_most();
         let facts = ControllerFacts {
             mdts: options.mdts,
@@ -500,4 +500,13 @@ impl Drop for Controller {
         self.crew.end();
         self.stop();
     }
+}
+
+/// Memory for doorbells, as far into its file as they are into BAR0: clients of vfio-user are told where in a file BAR0
+/// begins, and some refuse a BAR that begins before its file.
+fn doorbells_of_bar(length: usize) -> std::io::Result<Arc<Region>> {
+    let before = to_usize(u64::from(DOORBELLS));
+    let bar = Region::shared(c"nvme-bar0", before + length)?;
+    let (file, _) = bar.file().ok_or(std::io::ErrorKind::Unsupported)?;
+    Region::map(file.try_clone_to_owned()?, u64::from(DOORBELLS), bar.length() - before, Access::ReadWrite)
 }
