@@ -277,13 +277,17 @@ impl BlockQueue for NvmeQueue {
         let start = matches!(wait, Wait::For(_)).then(Instant::now);
         let mut waiting = Waiting::default();
         loop {
-            self.worker.step();
+            let landed = self.worker.step();
             let count = hand_over(&mut self.worker, self.owner, done);
             if count > 0 {
                 self.in_flight -= count;
                 return Ok(count);
             }
             let Some(left) = time_left(wait, start) else { return Ok(0) };
+            if landed > 0 {
+                waiting = Waiting::default();
+                continue;
+            }
             let left = self.worker.next_try().map_or(left, |next| left.min(next));
             self.worker.pair.pause(&mut waiting, left);
         }
@@ -307,18 +311,18 @@ struct SharedQueue {
 }
 
 impl SharedQueue {
-    /// One turn; what has ended of ours, and whether to wait by sleeping from now on.
-    fn turn(&mut self, done: &mut Vec<Completion>, sleeps: bool) -> usize {
+    /// One turn: how many of our requests have ended, and how many commands of anybody's.
+    fn turn(&mut self, done: &mut Vec<Completion>, sleeps: bool) -> (usize, usize) {
         let mut worker = self.worker.lock();
         if sleeps {
             worker.pair.hurry();
         }
-        worker.step();
+        let landed = worker.step();
         let count = hand_over(&mut worker, self.owner, done);
         // Whoever waits for the lock gets it, rather than who asks again first.
         MutexGuard::unlock_fair(worker);
         self.in_flight -= count;
-        count
+        (count, landed)
     }
 }
 
@@ -346,11 +350,15 @@ impl BlockQueue for SharedQueue {
         let start = matches!(wait, Wait::For(_)).then(Instant::now);
         let mut waiting = Waiting::default();
         loop {
-            let count = self.turn(done, waiting.sleeps());
+            let (count, landed) = self.turn(done, waiting.sleeps());
             if count > 0 {
                 return Ok(count);
             }
             let Some(left) = time_left(wait, start) else { return Ok(0) };
+            if landed > 0 {
+                waiting = Waiting::default();
+                continue;
+            }
             waiting.pause(&*self.transport, self.queue, left);
         }
     }
@@ -366,7 +374,7 @@ impl Drop for SharedQueue {
         let mut done = Vec::new();
         let mut waiting = Waiting::default();
         while self.in_flight > 0 {
-            if self.turn(&mut done, waiting.sleeps()) == 0 {
+            if self.turn(&mut done, waiting.sleeps()).1 == 0 {
                 waiting.pause(&*self.transport, self.queue, Duration::from_millis(1));
             }
             done.clear();

@@ -130,18 +130,21 @@ impl Worker {
         self.requests.is_full()
     }
 
-    /// Sends what was taken in, takes what has ended, and sends what that made room for.
-    pub(crate) fn step(&mut self) {
+    /// Sends what was taken in, takes what has ended (a batch at most), and sends what that made room for. How many
+    /// commands had ended: where there were any there may be more, for which no interrupt comes any more.
+    pub(crate) fn step(&mut self) -> usize {
         self.try_again();
         self.pair.ring();
         let mut landed = mem::take(&mut self.landed);
         self.pair.reap(BATCH, |completed| landed.push(completed));
+        let count = landed.len();
         for completed in landed.drain(..) {
             self.land(completed);
         }
         self.landed = landed;
         self.feed();
         self.pair.ring();
+        count
     }
 
     /// What has ended of an owner's.
@@ -320,8 +323,9 @@ impl Drop for Worker {
         let mut waiting = crate::Waiting::default();
         while self.flights.taken() > 0 {
             self.retries = 0;
-            self.step();
-            self.pair.pause(&mut waiting, Duration::from_millis(10));
+            if self.step() == 0 {
+                self.pair.pause(&mut waiting, Duration::from_millis(10));
+            }
         }
     }
 }
