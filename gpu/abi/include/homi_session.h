@@ -140,8 +140,8 @@ HOMI_ASSERT(offsetof(struct homi_queues_request, count) == 0, "place of homi_que
 HOMI_ASSERT(offsetof(struct homi_queues_request, entries) == 4, "place of homi_queues_request.entries");
 #undef HOMI_ASSERT
 
-/* The answer to HOMI_KIND_QUEUES. With it comes the descriptor of the memory, zeroed, that holds the pairs. All
- * places are bytes from the start of a pair; every word that somebody polls stands alone in its 128 bytes. */
+/* The answer to HOMI_KIND_QUEUES. With it come two descriptors: the memory of the queues, and that of the doorbells,
+ * both zeroed. Every word that somebody polls stands alone in its 128 bytes. */
 struct homi_queues {
     /* Number of the first pair; the others follow. */
     uint32_t first;
@@ -151,22 +151,22 @@ struct homi_queues {
     uint32_t entries;
     /* HOMI_QUEUES_*. */
     uint32_t flags;
-    /* From one pair to the next. */
+    /* In the queues' memory: from one pair to the next. */
     uint64_t stride;
-    /* The submission queue: entries times 64 bytes. */
+    /* The submission queue, from the start of its pair: entries times 64 bytes. */
     uint64_t submissions;
-    /* The completion queue: entries times 16 bytes. */
+    /* The completion queue, from the start of its pair: entries times 16 bytes. */
     uint64_t completions;
-    /* The submission queue's tail doorbell, 32 bits, written by the client. */
-    uint32_t tail_doorbell;
-    /* The completion queue's head doorbell, 32 bits, written by the client. */
-    uint32_t head_doorbell;
-    /* 32 bits, written by the daemon: not 0 while it sleeps, so that a client that rings must wake it. */
-    uint32_t asleep;
-    /* 0. */
-    uint32_t reserved;
-    /* Bytes of the memory. */
+    /* Bytes of the queues' memory. */
     uint64_t length;
+    /* In the doorbells' memory: from one pair to the next. */
+    uint64_t doorbell_stride;
+    /* The submission queue's tail doorbell of the first pair, 32 bits, written by the client. */
+    uint64_t tail_doorbell;
+    /* The completion queue's head doorbell of the first pair, 32 bits, written by the client. */
+    uint64_t head_doorbell;
+    /* Bytes of the doorbells' memory. */
+    uint64_t doorbells_length;
 };
 
 #if defined(__cplusplus) && __cplusplus >= 201103L
@@ -174,7 +174,7 @@ struct homi_queues {
 #else
 #define HOMI_ASSERT _Static_assert
 #endif
-HOMI_ASSERT(sizeof(struct homi_queues) == 64, "size of homi_queues");
+HOMI_ASSERT(sizeof(struct homi_queues) == 80, "size of homi_queues");
 HOMI_ASSERT(offsetof(struct homi_queues, first) == 0, "place of homi_queues.first");
 HOMI_ASSERT(offsetof(struct homi_queues, count) == 4, "place of homi_queues.count");
 HOMI_ASSERT(offsetof(struct homi_queues, entries) == 8, "place of homi_queues.entries");
@@ -182,11 +182,11 @@ HOMI_ASSERT(offsetof(struct homi_queues, flags) == 12, "place of homi_queues.fla
 HOMI_ASSERT(offsetof(struct homi_queues, stride) == 16, "place of homi_queues.stride");
 HOMI_ASSERT(offsetof(struct homi_queues, submissions) == 24, "place of homi_queues.submissions");
 HOMI_ASSERT(offsetof(struct homi_queues, completions) == 32, "place of homi_queues.completions");
-HOMI_ASSERT(offsetof(struct homi_queues, tail_doorbell) == 40, "place of homi_queues.tail_doorbell");
-HOMI_ASSERT(offsetof(struct homi_queues, head_doorbell) == 44, "place of homi_queues.head_doorbell");
-HOMI_ASSERT(offsetof(struct homi_queues, asleep) == 48, "place of homi_queues.asleep");
-HOMI_ASSERT(offsetof(struct homi_queues, reserved) == 52, "place of homi_queues.reserved");
-HOMI_ASSERT(offsetof(struct homi_queues, length) == 56, "place of homi_queues.length");
+HOMI_ASSERT(offsetof(struct homi_queues, length) == 40, "place of homi_queues.length");
+HOMI_ASSERT(offsetof(struct homi_queues, doorbell_stride) == 48, "place of homi_queues.doorbell_stride");
+HOMI_ASSERT(offsetof(struct homi_queues, tail_doorbell) == 56, "place of homi_queues.tail_doorbell");
+HOMI_ASSERT(offsetof(struct homi_queues, head_doorbell) == 64, "place of homi_queues.head_doorbell");
+HOMI_ASSERT(offsetof(struct homi_queues, doorbells_length) == 72, "place of homi_queues.doorbells_length");
 #undef HOMI_ASSERT
 
 /* HOMI_KIND_BUFFER: registers memory for data. With it comes the descriptor of a memfd, sealed against shrinking. */
@@ -322,6 +322,11 @@ struct homi_status {
     uint32_t state;
     /* 0. */
     uint32_t reserved[31];
+    /* Not 0 while the daemon sleeps: a client that rings then wakes it by the eventfd. One that cannot waits for the
+     * daemon's next look, a millisecond at most. */
+    uint32_t asleep;
+    /* 0. */
+    uint32_t reserved_2[31];
 };
 
 #if defined(__cplusplus) && __cplusplus >= 201103L
@@ -329,9 +334,11 @@ struct homi_status {
 #else
 #define HOMI_ASSERT _Static_assert
 #endif
-HOMI_ASSERT(sizeof(struct homi_status) == 128, "size of homi_status");
+HOMI_ASSERT(sizeof(struct homi_status) == 256, "size of homi_status");
 HOMI_ASSERT(offsetof(struct homi_status, state) == 0, "place of homi_status.state");
 HOMI_ASSERT(offsetof(struct homi_status, reserved) == 4, "place of homi_status.reserved");
+HOMI_ASSERT(offsetof(struct homi_status, asleep) == 128, "place of homi_status.asleep");
+HOMI_ASSERT(offsetof(struct homi_status, reserved_2) == 132, "place of homi_status.reserved_2");
 #undef HOMI_ASSERT
 
 #endif

@@ -63,9 +63,9 @@ layout! {
 }
 
 layout! {
-    /// The answer to HOMI_KIND_QUEUES. With it comes the descriptor of the memory, zeroed, that holds the pairs. All
-    /// places are bytes from the start of a pair; every word that somebody polls stands alone in its 128 bytes.
-    Queues = "homi_queues", 64 bytes {
+    /// The answer to HOMI_KIND_QUEUES. With it come two descriptors: the memory of the queues, and that of the doorbells,
+    /// both zeroed. Every word that somebody polls stands alone in its 128 bytes.
+    Queues = "homi_queues", 80 bytes {
         /// Number of the first pair; the others follow.
         first: u32,
         /// How many there are.
@@ -74,22 +74,22 @@ layout! {
         entries: u32,
         /// HOMI_QUEUES_*.
         flags: u32,
-        /// From one pair to the next.
+        /// In the queues' memory: from one pair to the next.
         stride: u64,
-        /// The submission queue: entries times 64 bytes.
+        /// The submission queue, from the start of its pair: entries times 64 bytes.
         submissions: u64,
-        /// The completion queue: entries times 16 bytes.
+        /// The completion queue, from the start of its pair: entries times 16 bytes.
         completions: u64,
-        /// The submission queue's tail doorbell, 32 bits, written by the client.
-        tail_doorbell: u32,
-        /// The completion queue's head doorbell, 32 bits, written by the client.
-        head_doorbell: u32,
-        /// 32 bits, written by the daemon: not 0 while it sleeps, so that a client that rings must wake it.
-        asleep: u32,
-        /// 0.
-        reserved: u32,
-        /// Bytes of the memory.
+        /// Bytes of the queues' memory.
         length: u64,
+        /// In the doorbells' memory: from one pair to the next.
+        doorbell_stride: u64,
+        /// The submission queue's tail doorbell of the first pair, 32 bits, written by the client.
+        tail_doorbell: u64,
+        /// The completion queue's head doorbell of the first pair, 32 bits, written by the client.
+        head_doorbell: u64,
+        /// Bytes of the doorbells' memory.
+        doorbells_length: u64,
     }
 }
 
@@ -149,11 +149,16 @@ layout! {
 
 layout! {
     /// The beginning of the status page, which only the daemon writes.
-    Status = "homi_status", 128 bytes {
+    Status = "homi_status", 256 bytes {
         /// HOMI_STATE_*.
         state: u32,
         /// 0.
         reserved: u32[31],
+        /// Not 0 while the daemon sleeps: a client that rings then wakes it by the eventfd. One that cannot waits for the
+        /// daemon's next look, a millisecond at most.
+        asleep: u32,
+        /// 0.
+        reserved_2: u32[31],
     }
 }
 
@@ -217,6 +222,9 @@ pub const FILE_WRITABLE: u32 = 1 << 0;
 pub const STATE_SERVING: u32 = 1;
 /// In [`Status::state`]: the mount is going away; every command answers Namespace Not Ready.
 pub const STATE_ENDING: u32 = 2;
+
+/// Where the word [`Status::asleep`] lies on the status page.
+pub const ASLEEP: usize = 128;
 
 /// Bits of a lease word that say what the lease is; those above count its changes.
 pub const LEASE_STATE: u64 = 0xff;

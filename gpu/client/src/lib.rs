@@ -1,0 +1,34 @@
+//! The client's side of device-initiated I/O.
+//!
+//! A program opens a file of a homifs mount as usual, asks for its handle, and gives the handle to a [`Session`] with
+//! the daemon. The file is then a namespace whose blocks are the file's blocks; whoever fills a [`QueuePair`] with NVMe
+//! commands, a thread of this process or an accelerator that the memory is shared with, reads it without a system call.
+//!
+//! ```no_run
+//! use homi_client::Session;
+//!
+//! let file = std::fs::File::open("/mnt/data/sample.bin")?;
+//! let session = Session::of_file(&file)?;
+//! let opened = session.open(&file)?;
+//! let mut reader = session.reader(4 << 20)?;
+//! let mut bytes = vec![0; 1 << 20];
+//! reader.read(&opened, 0, &mut bytes)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Unsafe code stands in one module, [`memory`], which maps what is shared.
+
+mod error;
+mod file;
+pub mod memory;
+mod mount;
+mod queue;
+mod reader;
+mod session;
+mod socket;
+
+pub use error::{ClientError, NvmeStatus};
+pub use file::OpenFile;
+pub use queue::{Command, Done, QueuePair, QueuePlaces, QueueSet};
+pub use reader::Reader;
+pub use session::{Buffer, Limits, Session};

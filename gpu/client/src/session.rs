@@ -1,0 +1,272 @@
+//! A client's session with the daemon of one mount.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use homi_abi::session::{
+    self, BufferReply, BufferRequest, CloseRequest, FileReply, Handle, LEASE_HELD, LEASE_STATE, Message,
+    Queues, QueuesRequest, Status, Welcome, kind,
+};
+use rustix::fs::fgetxattr;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::file::OpenFile;
+use crate::memory::Shared;
+use crate::queue::{QueuePlaces, QueueSet};
+use crate::reader::Reader;
+use crate::socket::{Answer, Socket};
+use crate::{ClientError, mount};
+
+/// What the daemon allows this client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes registered as buffers, all together.
+    pub buffer_bytes: u64,
+    /// Most buffers.
+    pub buffers: u32,
+    /// Most queue pairs, all together.
+    pub queues: u32,
+    /// Most entries of one queue.
+    pub entries: u32,
+    /// Most files open at a time.
+    pub files: u32,
+    /// Longest transfer of one command in bytes.
+    pub transfer: u32,
+    /// What buffers are multiples of.
+    pub page: u32,
+    /// Whether commands may name data by SGL data block descriptors.
+    pub sgl: bool,
+}
+
+/// A session: it lasts as long as this, its files, buffers and queues are in use.
+#[derive(Debug, Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    socket: Mutex<Socket>,
+    client: u64,
+    limits: Limits,
+    status: Shared,
+    wake: OwnedFd,
+}
+
+/// Memory that commands may name.
+#[derive(Debug)]
+pub struct Buffer {
+    session: Arc<Inner>,
+    memory: Arc<Shared>,
+    reply: BufferReply,
+}
+
+impl Session {
+    /// A session with the daemon that serves the mount of an open file.
+    ///
+    /// # Errors
+    /// Where the file lies on no mount of homifs, or its daemon takes no clients.
+    pub fn of_file(file: impl AsFd) -> Result<Self, ClientError> {
+        Self::connect(&mount::socket_of(file)?)
+    }
+
+    /// A session with the daemon that listens at `socket`.
+    ///
+    /// # Errors
+    /// Where nobody listens there, or the daemon refuses.
+    pub fn connect(socket: &Path) -> Result<Self, ClientError> {
+        let mut socket = Socket::connect(socket)?;
+        let Answer { body: welcome, descriptors }: Answer<Welcome> = socket.ask(kind::HELLO, &(), &[])?;
+        let [status, wake] = <[OwnedFd; 2]>::try_from(descriptors)
+            .map_err(|_| ClientError::Protocol("it did not hand over the status page".into()))?;
+        let length = usize::try_from(welcome.status_length.get()).unwrap_or(0);
+        let words = usize::try_from(welcome.lease_slots.get()).unwrap_or(usize::MAX);
+        if length < size_of::<Status>().saturating_add(words.saturating_mul(8)) {
+            return Err(ClientError::Protocol("its status page is too short".into()));
+        }
+        let status = Shared::map_read_only(status, length)
+            .map_err(|source| ClientError::System { action: "map the status page", source })?;
+        let limits = Limits {
+            buffer_bytes: welcome.max_buffer_bytes.get(),
+            buffers: welcome.max_buffers.get(),
+            queues: welcome.max_queues.get(),
+            entries: welcome.max_entries.get(),
+            files: welcome.lease_slots.get(),
+            transfer: welcome.max_transfer.get(),
+            page: welcome.page_size.get(),
+            sgl: welcome.flags.get() & session::WELCOME_SGL != 0,
+        };
+        let inner = Inner { socket: Mutex::new(socket), client: welcome.client.get(), limits, status, wake };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Ends the session at once, whoever still has parts of it: the daemon takes everything back, and commands are not
+    /// answered any more.
+    pub fn end(&self) {
+        self.inner.socket.lock().unwrap_or_else(PoisonError::into_inner).end();
+    }
+
+    /// The daemon's number for this client.
+    #[must_use]
+    pub fn client(&self) -> u64 {
+        self.inner.client
+    }
+
+    /// What the daemon allows.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.inner.limits
+    }
+
+    /// Makes an open file a namespace of this session.
+    ///
+    /// # Errors
+    /// Where the file gives no handle (it lies elsewhere, or may not be read), or the daemon refuses.
+    pub fn open(&self, file: impl AsFd) -> Result<OpenFile, ClientError> {
+        self.open_handle(&handle_of(file)?)
+    }
+
+    /// As [`open`](Self::open), with a handle that was asked for elsewhere.
+    ///
+    /// # Errors
+    /// Where the daemon refuses: the handle is forged, expired, of another mount, or of a file that this process may
+    /// not read.
+    pub fn open_handle(&self, handle: &Handle) -> Result<OpenFile, ClientError> {
+        let reply: FileReply = self.inner.ask(kind::OPEN, handle, None)?.body;
+        OpenFile::new(Arc::clone(&self.inner), &reply)
+    }
+
+    /// Registers memory, all of it, as the target of commands.
+    ///
+    /// # Errors
+    /// Where its length is no multiple of the page size, or the daemon's limits are reached.
+    pub fn register(&self, memory: Arc<Shared>) -> Result<Buffer, ClientError> {
+        let length = u64::try_from(memory.length()).unwrap_or(u64::MAX);
+        let request = BufferRequest { offset: 0.into(), length: length.into() };
+        let reply: BufferReply = self.inner.ask(kind::BUFFER, &request, Some(memory.as_fd()))?.body;
+        if reply.length.get() != length {
+            return Err(ClientError::Protocol("it registered another length".into()));
+        }
+        Ok(Buffer { session: Arc::clone(&self.inner), memory, reply })
+    }
+
+    /// New memory of at least `length` bytes, registered.
+    ///
+    /// # Errors
+    /// As [`register`](Self::register), or where the system has no memory.
+    pub fn buffer(&self, length: usize) -> Result<Buffer, ClientError> {
+        let page = usize::try_from(self.inner.limits.page).unwrap_or(4096).max(1);
+        let length = length.max(1).next_multiple_of(page);
+        let memory = Shared::new(c"homi-buffer", length)
+            .map_err(|source| ClientError::System { action: "make memory to share", source })?;
+        self.register(Arc::new(memory))
+    }
+
+    /// `count` queue pairs of `entries` entries each.
+    ///
+    /// # Errors
+    /// Where the daemon's limits are reached, or `entries` is no power of two.
+    pub fn queues(&self, count: u32, entries: u32) -> Result<QueueSet, ClientError> {
+        let request = QueuesRequest { count: count.into(), entries: entries.into() };
+        let Answer { body: queues, descriptors }: Answer<Queues> =
+            self.inner.ask(kind::QUEUES, &request, None)?;
+        let [memory, doorbells] = <[OwnedFd; 2]>::try_from(descriptors)
+            .map_err(|_| ClientError::Protocol("it did not hand over the queues".into()))?;
+        let places = QueuePlaces::checked(&queues, &request)?;
+        let map = |memory, length| {
+            let mapped = Shared::map(memory, length);
+            mapped.map(Arc::new).map_err(|source| ClientError::System { action: "map the queues", source })
+        };
+        let (memory, doorbells) = (map(memory, places.length)?, map(doorbells, places.doorbells_length)?);
+        Ok(QueueSet::new(Arc::clone(&self.inner), memory, doorbells, places))
+    }
+
+    /// A reader with a queue pair and `staging` bytes of memory of its own: the plain way for a thread of this process.
+    ///
+    /// # Errors
+    /// Where the daemon's limits are reached.
+    pub fn reader(&self, staging: usize) -> Result<Reader, ClientError> {
+        Reader::new(self, staging)
+    }
+}
+
+/// What the attribute `homi.handle` of an open file gives.
+fn handle_of(file: impl AsFd) -> Result<Handle, ClientError> {
+    let mut handle = Handle::default();
+    let length = fgetxattr(file, c"homi.handle", handle.as_mut_bytes()).map_err(ClientError::system(
+        "get homi.handle of the file; it must lie on a mount of homifs and be readable",
+    ))?;
+    if length != size_of::<Handle>() {
+        return Err(ClientError::Protocol(format!("a handle of {length} bytes")));
+    }
+    Ok(handle)
+}
+
+impl Inner {
+    fn ask<Q, A>(
+        &self,
+        kind: u16,
+        request: &Q,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<Answer<A>, ClientError>
+    where
+        Q: IntoBytes + Immutable,
+        A: FromBytes + KnownLayout + Immutable,
+    {
+        const { assert!(size_of::<Q>() + size_of::<Message>() <= session::MESSAGE_MAX) };
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.ask(kind, request, descriptor.as_slice())
+    }
+
+    /// Gives a namespace back.
+    pub(crate) fn close(&self, nsid: u32) -> Result<(), ClientError> {
+        let request = CloseRequest { nsid: nsid.into(), reserved: 0.into() };
+        self.ask::<_, ()>(kind::CLOSE, &request, None).map(drop)
+    }
+
+    /// Whether the daemon sleeps, and must be woken.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.status.u32_at(session::ASLEEP).load(Ordering::Relaxed) != 0
+    }
+
+    /// Wakes the daemon, which sleeps.
+    pub(crate) fn wake(&self) -> Result<(), ClientError> {
+        match rustix::io::write(&self.wake, &1_u64.to_ne_bytes()) {
+            Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(()),
+            Err(error) => Err(ClientError::system("wake the daemon")(error)),
+        }
+    }
+
+    /// The lease word of a file.
+    pub(crate) fn lease_word(&self, slot: u32) -> Option<&AtomicU64> {
+        let slot = usize::try_from(slot).ok().filter(|_| slot < self.limits.files)?;
+        self.status.u64s_at(size_of::<Status>() + slot * 8, 1).first()
+    }
+
+    pub(crate) fn is_held(&self, slot: u32) -> bool {
+        self.lease_word(slot).is_some_and(|word| word.load(Ordering::Acquire) & LEASE_STATE == LEASE_HELD)
+    }
+}
+
+impl Buffer {
+    /// The address of its first byte, as commands name it.
+    #[must_use]
+    pub fn iova(&self) -> u64 {
+        self.reply.iova.get()
+    }
+
+    /// The memory.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Shared> {
+        &self.memory
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // A daemon that is gone has let go already.
+        let _ = self.session.ask::<_, ()>(kind::RELEASE, &self.reply, None);
+    }
+}
