@@ -194,6 +194,17 @@ impl Controller {
     /// # Errors
     /// Where the options cannot be, or the system gives no memory or threads.
     pub fn new(options: ControllerOptions, subsystem: Arc<Subsystem>) -> Result<Arc<Self>, ControllerError> {
+        let pairs = usize::from(options.queue_pairs);
+        let slots = if options.threads > 0 { options.threads.min(pairs) } else { pairs };
+        Self::with_slots(options, subsystem, slots)
+    }
+
+    /// As [`new`](Self::new), with `slots` processors that share the queues.
+    pub(crate) fn with_slots(
+        options: ControllerOptions,
+        subsystem: Arc<Subsystem>,
+        slots: usize,
+    ) -> Result<Arc<Self>, ControllerError> {
         options.check()?;
         let system = |action| move |source| ControllerError::System { action, source };
         let pairs = usize::from(options.queue_pairs);
@@ -214,7 +225,6 @@ impl Controller {
         };
         let health = subsystem.health();
         let processor = || Mutex::new(Processor::new(health.counters(), options.depth));
-        let slots = if options.threads > 0 { options.threads.min(pairs) } else { pairs };
         let inner = Arc::new(Inner {
             registers: Mutex::new(Registers::new(&options)),
             admin: processor(),

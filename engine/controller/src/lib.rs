@@ -12,6 +12,7 @@
 
 mod admin;
 pub mod backing;
+mod client;
 mod commands;
 mod controller;
 mod data;
@@ -26,7 +27,8 @@ mod registers;
 pub mod subsystem;
 mod threads;
 
-pub use backing::{Backing, BackingQueue};
+pub use backing::{Backing, BackingQueue, Commons};
+pub use client::ClientQueues;
 pub use controller::Controller;
 pub use error::ControllerError;
 pub use faults::{Effect, Fault, Faults};

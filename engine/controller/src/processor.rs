@@ -10,7 +10,7 @@ use engine_block::Operation;
 use engine_dma::{AddressSpace, Region, View, to_usize};
 use engine_nvme_spec::{Event, Sqe, Status};
 
-use crate::backing::{BackingQueue, Io, Memory, Started};
+use crate::backing::{BackingQueue, Commons, Io, Memory, Started};
 use crate::commands::Done;
 use crate::controller::Shared;
 use crate::data::Runs;
@@ -101,6 +101,7 @@ pub(crate) struct Processor {
     /// How many operations were waited for.
     pub(crate) steps: u64,
     depth: u32,
+    commons: Commons,
 }
 
 impl Processor {
@@ -125,6 +126,7 @@ impl Processor {
             scratch: None,
             steps: 0,
             depth,
+            commons: None,
         }
     }
 
@@ -385,7 +387,9 @@ impl Processor {
                 // One number, two namespaces: the old one's commands come to their end first.
                 return Err(Status::NAMESPACE_NOT_READY);
             }
-            let queue = namespace.backing().queue(self.depth.saturating_add(1)).map_err(|error| {
+            let depth = self.depth.saturating_add(1);
+            let made = namespace.backing().queue_among(depth, &mut self.commons);
+            let queue = made.map_err(|error| {
                 tracing::warn!(nsid, %error, "no queue to the backing of a namespace");
                 Status::INTERNAL_ERROR
             })?;
@@ -701,6 +705,7 @@ impl Processor {
         self.namespaces.release();
         self.served.clear();
         self.current = 0;
+        self.commons = None;
         self.scratch = None;
     }
 

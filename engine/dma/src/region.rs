@@ -76,13 +76,25 @@ impl Region {
     /// # Errors
     /// Where the kernel has no memory or no descriptor to give.
     pub fn shared(name: &CStr, length: usize) -> io::Result<Arc<Self>> {
+        Self::memfd(name, length, SealFlags::empty())
+    }
+
+    /// As [`shared`](Self::shared), but other processes can only read it: nobody can map it for writing any more.
+    ///
+    /// # Errors
+    /// Where the kernel has no memory or no descriptor to give.
+    pub fn shown(name: &CStr, length: usize) -> io::Result<Arc<Self>> {
+        Self::memfd(name, length, SealFlags::FUTURE_WRITE)
+    }
+
+    fn memfd(name: &CStr, length: usize, seals: SealFlags) -> io::Result<Arc<Self>> {
         let length = whole_pages(length)?;
         let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&file, to_u64(length))?;
-        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: As for a private mapping.
         let base = unsafe { mmap(std::ptr::null_mut(), length, access, MapFlags::SHARED, &file, 0) }?;
+        fcntl_add_seals(&file, seals | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Ok(Arc::new(Self::over(base, length, Access::ReadWrite, Some((file, 0)))?))
     }
 

@@ -112,3 +112,16 @@ fn copies_beyond_the_end_or_onto_themselves_are_refused() {
     assert!(region.u64s_at(4, 1).is_none() && region.u64s_at(2 * PAGE - 8, 2).is_none());
     assert!(region.u32_at(2).is_none());
 }
+
+#[test]
+fn shown_region_can_be_read_and_not_written_by_others() {
+    let region = Region::shown(c"ours", PAGE).unwrap();
+    region.write(5, b"told").unwrap();
+    let theirs = || region.file().unwrap().0.try_clone_to_owned().unwrap();
+    assert!(Region::map(theirs(), 0, PAGE, Access::ReadWrite).is_err());
+    let seen = Region::map(theirs(), 0, PAGE, Access::Read).unwrap();
+    let mut bytes = [0; 4];
+    seen.read(5, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"told");
+    assert!(File::from(theirs()).set_len(0).is_err());
+}

@@ -40,6 +40,24 @@ impl QueueTable {
         self.completion_queues.iter().any(|exists| *exists)
     }
 
+    pub(crate) fn add_pair(&mut self, pair: u16) {
+        self.set_pair(pair, true);
+    }
+
+    pub(crate) fn remove_pair(&mut self, pair: u16) {
+        self.set_pair(pair, false);
+    }
+
+    fn set_pair(&mut self, pair: u16, exists: bool) {
+        let Some(place) = pair.checked_sub(1).map(usize::from) else { return };
+        if let Some(completions) = self.completion_queues.get_mut(place) {
+            *completions = exists;
+        }
+        if let Some(submissions) = self.submission_queues.get_mut(place) {
+            *submissions = exists.then_some(pair);
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         self.completion_queues.fill(false);
         self.submission_queues.fill(None);

@@ -60,7 +60,23 @@ pub trait Backing: Send + Sync + Debug {
     /// # Errors
     /// Where there is none to be had.
     fn queue(&self, depth: u32) -> Result<Box<dyn BackingQueue>, ControllerError>;
+
+    /// As [`queue`](Self::queue), for a worker that serves many backings of one kind, which may share what they need.
+    ///
+    /// # Errors
+    /// Where there is none to be had.
+    fn queue_among(
+        &self,
+        depth: u32,
+        commons: &mut Commons,
+    ) -> Result<Box<dyn BackingQueue>, ControllerError> {
+        let _ = commons;
+        self.queue(depth)
+    }
 }
+
+/// What the backings of one worker share, whatever that is; the first that needs it makes it.
+pub type Commons = Option<Box<dyn std::any::Any + Send>>;
 
 /// One worker's way to a backing.
 pub trait BackingQueue: Send + Debug {

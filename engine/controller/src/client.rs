@@ -1,0 +1,136 @@
+//! The door for clients that fill queues and have no registers: who they are and what they may read was settled
+//! elsewhere, and queues are made and taken away for them.
+//!
+//! Their doorbells lie as those of a controller do; with a stride of 5 each has 128 bytes to itself, which is what an
+//! accelerator that polls or rings wants. Threads are not a client's own: whoever mediates has a few, and each
+//! [works](ClientQueues::work) on its share of every client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine_dma::{AddressSpace, MapError, Region};
+use engine_nvme_spec::Status;
+
+use crate::queue::{CompletionQueue, RingMemory, SubmissionQueue, ring_bytes};
+use crate::{Controller, ControllerError, ControllerOptions, Subsystem};
+
+/// How long taking a queue pair away waits for its commands.
+const DELETE_LIMIT: Duration = Duration::from_secs(10);
+
+/// One client's queues on a [`Subsystem`] of its own.
+#[derive(Debug)]
+pub struct ClientQueues {
+    controller: Arc<Controller>,
+    workers: usize,
+}
+
+impl ClientQueues {
+    /// Queues for a client, to be worked on by `workers` threads of somebody's.
+    ///
+    /// # Errors
+    /// Where the options cannot be, or the system gives no memory.
+    pub fn new(
+        options: ControllerOptions,
+        workers: usize,
+        subsystem: Arc<Subsystem>,
+    ) -> Result<Self, ControllerError> {
+        let workers = workers.clamp(1, usize::from(options.queue_pairs));
+        let controller =
+            Controller::with_slots(ControllerOptions { threads: 0, ..options }, subsystem, workers)?;
+        Ok(Self { controller, workers })
+    }
+
+    /// The doorbells: the tail of pair `n` (from 1 on) at `2 * n` times the stride, the head after it.
+    #[must_use]
+    pub fn doorbells(&self) -> &Arc<Region> {
+        self.controller.doorbells()
+    }
+
+    /// What the client's bus addresses mean. To take a range away, use [`unmap`](Self::unmap).
+    #[must_use]
+    pub fn address_space(&self) -> &Arc<AddressSpace> {
+        self.controller.address_space()
+    }
+
+    /// Takes a range of bus addresses away; whether nothing reaches the memory any more.
+    ///
+    /// # Errors
+    /// Where nothing is mapped there, or a mapping lies there only in part.
+    pub fn unmap(&self, iova: u64, length: u64) -> Result<bool, MapError> {
+        self.controller.unmap(iova, length)
+    }
+
+    /// Takes all bus addresses away, as [`unmap`](Self::unmap).
+    pub fn unmap_all(&self) -> bool {
+        self.controller.unmap_all()
+    }
+
+    /// Makes a queue pair of `entries` (2 to 65536) entries whose rings lie at these bus addresses.
+    ///
+    /// # Errors
+    /// The status with which a controller would refuse to create it.
+    pub fn create_pair(
+        &self,
+        pair: u16,
+        entries: u32,
+        submissions: u64,
+        completions: u64,
+    ) -> Result<(), Status> {
+        let inner = &self.controller.inner;
+        let options = &inner.shared.options;
+        let size = u16::try_from(entries.wrapping_sub(1)).map_err(|_| Status::INVALID_QUEUE_SIZE.final_())?;
+        if size == 0 || entries > options.queue_entries {
+            return Err(Status::INVALID_QUEUE_SIZE.final_());
+        }
+        let mut table = inner.queues.lock();
+        if pair == 0 || pair > options.queue_pairs || table.exists(pair, true) {
+            return Err(Status::INVALID_QUEUE_ID.final_());
+        }
+        let mut view = engine_dma::View::new();
+        view.refresh(&inner.shared.space);
+        let invalid = Status::INVALID_FIELD.final_();
+        let submissions = RingMemory::find(&mut view, submissions, ring_bytes(size, false)).ok_or(invalid)?;
+        let completions = RingMemory::find(&mut view, completions, ring_bytes(size, true)).ok_or(invalid)?;
+        let slot = inner.slot(pair).ok_or(Status::INTERNAL_ERROR)?;
+        inner.shared.clear_doorbell(pair, false);
+        inner.shared.clear_doorbell(pair, true);
+        let mut processor = slot.lock();
+        processor.add_completion_queue(CompletionQueue::new(pair, size, completions, None));
+        processor.add_submission_queue(SubmissionQueue::new(pair, pair, size, 0, submissions));
+        table.add_pair(pair);
+        Ok(())
+    }
+
+    /// Takes a queue pair away, once its commands are over.
+    pub fn delete_pair(&self, pair: u16) {
+        let inner = &self.controller.inner;
+        if let Some(slot) = inner.slot(pair) {
+            let mut processor = slot.lock();
+            processor.remove_submission_queue(&inner.shared, pair, DELETE_LIMIT);
+            processor.remove_completion_queue(pair);
+        }
+        inner.queues.lock().remove_pair(pair);
+    }
+
+    /// Works once on the queues of worker `worker`; whether there was anything to do. Where there was not, waits at most
+    /// `limit` for backings.
+    pub fn work(&self, worker: usize, limit: Duration) -> bool {
+        let inner = &self.controller.inner;
+        // Somebody who takes a queue away has it; the next round comes soon.
+        let slot = inner.slots.get(worker % self.workers).and_then(|slot| slot.try_lock());
+        slot.is_some_and(|mut processor| processor.round(&inner.shared, limit))
+    }
+
+    /// How many commands worker `worker` has with backings.
+    #[must_use]
+    pub fn in_flight(&self, worker: usize) -> usize {
+        let slot = self.controller.inner.slots.get(worker % self.workers);
+        slot.and_then(|slot| slot.try_lock()).map_or(1, |processor| processor.in_flight())
+    }
+
+    /// Whether the client did what no client may: its queues are dead.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.controller.inner.shared.has_failed()
+    }
+}
