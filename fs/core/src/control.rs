@@ -40,14 +40,17 @@ enum Control {
     Layout { path: String },
     /// The text of the file `stats`.
     Stats,
+    /// Takes a file back from every client that reads it by queues of its own.
+    Revoke { path: String },
 }
 
-const HELP: [&str; 5] = [
+const HELP: [&str; 6] = [
     r#"{"op":"help"}"#,
     r#"{"op":"volume"}"#,
     r#"{"op":"extents","path":"dir/file","first":0,"count":1000}"#,
     r#"{"op":"layout","path":"dir/file"}"#,
     r#"{"op":"stats"}"#,
+    r#"{"op":"revoke","path":"dir/file"}"#,
 ];
 
 /// The answer where nothing else fits.
@@ -118,6 +121,14 @@ fn carry_out(homifs: &Homifs, request: Control, caller: &Caller, room: usize) ->
         Control::Help => json!({ "requests": HELP }),
         Control::Volume => volume_json(homifs.volume().info(), homifs),
         Control::Stats => json!({ "prometheus": homifs.stats_text() }),
+        Control::Revoke { path } => {
+            let ino = readable(homifs, &path, caller)?;
+            // Taking it from others is for its owner.
+            if caller.uid != 0 && caller.uid != homifs.volume().metadata(ino)?.uid {
+                return Err(FsError::Denied);
+            }
+            json!({ "clients": homifs.revoke(ino) })
+        }
         Control::Layout { path } => {
             let ino = readable(homifs, &path, caller)?;
             let (format, engine) = (homifs.volume().info().format, &homifs.device().info().path);

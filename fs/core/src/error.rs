@@ -51,6 +51,21 @@ pub enum FsError {
     /// A directory was needed.
     #[error("not a directory")]
     NotADirectory,
+    /// A `homi.handle` that this mount did not give.
+    #[error("the handle was given by another mount, or is none; ask the file for homi.handle again")]
+    ForeignHandle,
+    /// A `homi.handle` that was changed.
+    #[error("the handle was not made by this daemon; ask the file for homi.handle again")]
+    ForgedHandle,
+    /// A `homi.handle` whose time is over.
+    #[error("the handle is too old; ask the file for homi.handle again")]
+    ExpiredHandle,
+    /// A `homi.handle` of a file that is not the one that it was given for any more.
+    #[error("the file of the handle is gone; open it again")]
+    StaleHandle,
+    /// The system gave no random numbers.
+    #[error("the system has no random numbers to make a key from")]
+    NoRandomness,
     /// Not an operation of this file system.
     #[error("the operation is not supported")]
     NotSupported,
@@ -84,6 +99,10 @@ impl FsError {
             Self::WrongType => libc::EINVAL,
             Self::NotADirectory => libc::ENOTDIR,
             Self::NotSupported => libc::EOPNOTSUPP,
+            Self::ForeignHandle | Self::StaleHandle => libc::ESTALE,
+            Self::ForgedHandle => libc::EPERM,
+            Self::ExpiredHandle => libc::EKEYEXPIRED,
+            Self::NoRandomness => libc::EAGAIN,
         }
     }
 

@@ -1,5 +1,6 @@
 //! One mounted volume, without FUSE: what the kernel's requests become.
 
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::access::Caller;
 use crate::control::{self, Conversation};
+use crate::door::Door;
 use crate::error::{FsError, Result};
 use crate::handles::{Caching, Handle, Handles, Opened};
 use crate::layout::MapContext;
@@ -52,6 +54,7 @@ pub struct Homifs {
     queue_key: QueueKey,
     maps: MapCache,
     handles: Handles,
+    door: Door,
     stats: Stats,
 }
 
@@ -107,6 +110,7 @@ impl Homifs {
             block_size,
             queue_key: QueueKey::new(),
             handles: Handles::default(),
+            door: Door::default(),
             stats: Stats::default(),
         })
     }
@@ -147,6 +151,22 @@ impl Homifs {
         &self.stats
     }
 
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// The device, for those who keep it.
+    #[must_use]
+    pub fn shared_device(&self) -> &Arc<dyn BlockDevice> {
+        &self.parts.device
+    }
+
+    /// Where a byte of the volume lies on the device.
+    #[must_use]
+    pub fn device_offset(&self, physical: u64) -> Option<u64> {
+        self.parts.start.checked_add(physical)
+    }
+
     pub(crate) fn volume_start(&self) -> u64 {
         self.parts.start
     }
@@ -170,7 +190,15 @@ impl Homifs {
     pub(crate) fn stats_text(&self) -> String {
         let (maps, map_bytes) = self.maps.usage();
         let (cache_bytes, cache_limit) = self.volume().cache_usage();
+        let clients = self.client_counters();
+        let of = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
         self.stats.prometheus(&[
+            ("clients", "Clients with queues of their own", of(&clients.clients)),
+            ("client_queue_pairs", "Queue pairs of clients", of(&clients.queue_pairs)),
+            ("client_buffer_bytes", "Memory that clients registered", of(&clients.buffer_bytes)),
+            ("client_files", "Files that clients have open", of(&clients.files)),
+            ("client_commands", "Commands of clients on files that they closed", of(&clients.commands)),
+            ("client_read_bytes", "Bytes that those commands read", of(&clients.bytes)),
             ("open_files", "Files that programs have open", extents_core::to_u64(self.handles.count())),
             ("extent_maps", "Extent maps in memory", maps),
             ("extent_map_bytes", "Memory of these maps", map_bytes),
@@ -183,11 +211,9 @@ impl Homifs {
         node.resolve(self.root).ok_or(FsError::NotFound)
     }
 
-    fn inode(&self, node: NodeId) -> Result<Ino> {
-        match self.node(node)? {
-            Node::Inode(ino) => Ok(ino),
-            Node::Special(_) => Err(FsError::WrongType),
-        }
+    /// Whether one of our own files is there now.
+    pub(crate) fn has(&self, special: Special) -> bool {
+        special != Special::Socket || self.socket().is_some()
     }
 
     /// Counts an operation, and tells the log where the volume or the device is not well.
@@ -206,7 +232,10 @@ impl Homifs {
     /// Looks `name` up in a directory; `None` where there is no such name, which may be remembered.
     pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Option<NodeAttributes>> {
         self.counted(Op::Lookup, || match self.node(parent)? {
-            Node::Special(Special::Directory) => Ok(Special::by_name(name).map(special::attributes)),
+            Node::Special(Special::Directory) => {
+                let found = Special::by_name(name).filter(|&found| self.has(found));
+                Ok(found.map(special::attributes))
+            }
             Node::Special(_) => Err(FsError::NotADirectory),
             Node::Inode(directory) => {
                 let ours = directory == self.root && name == Special::DIRECTORY_NAME;
@@ -240,7 +269,13 @@ impl Homifs {
 
     /// The target of a symbolic link.
     pub fn read_link(&self, node: NodeId) -> Result<Vec<u8>> {
-        self.counted(Op::ReadLink, || Ok(self.volume().read_link(self.inode(node)?)?))
+        self.counted(Op::ReadLink, || match self.node(node)? {
+            Node::Inode(ino) => Ok(self.volume().read_link(ino)?),
+            Node::Special(Special::Socket) => {
+                self.socket().map(|path| path.as_os_str().as_bytes().to_vec()).ok_or(FsError::NotFound)
+            }
+            Node::Special(_) => Err(FsError::WrongType),
+        })
     }
 
     /// Opens a regular file, or one of our own. `writes`: the program wants to write, too.
@@ -311,7 +346,7 @@ impl Homifs {
     pub fn read_dir(&self, node: NodeId, from: u64, visit: &mut dyn FnMut(Listed<'_>) -> Flow) -> Result<()> {
         self.counted(Op::ReadDir, || match self.node(node)? {
             Node::Special(Special::Directory) => {
-                special::list(self.root, from, visit);
+                special::list(self, self.root, from, visit);
                 Ok(())
             }
             Node::Special(_) => Err(FsError::NotADirectory),

@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod capability;
 mod control;
+mod door;
 mod error;
 mod handles;
 mod homifs;
@@ -22,6 +24,7 @@ mod workers;
 mod xattr;
 
 pub use access::Caller;
+pub use door::{ClientCounters, Clients, Redeemed};
 pub use error::{FsError, Result};
 pub use handles::{Caching, Opened};
 pub use homifs::{Homifs, Listed, NodeAttributes, Seek, VolumeParts};

@@ -20,6 +20,8 @@ pub enum Special {
     Volume,
     /// What is open, and which path serves it.
     State,
+    /// Leads to the socket of those who read by queues of their own; only there while they are served.
+    Socket,
 }
 
 impl Special {
@@ -27,11 +29,12 @@ impl Special {
     pub const DIRECTORY_NAME: &'static [u8] = b".homi";
 
     /// The files in the hidden directory.
-    pub const FILES: [(Self, &'static str); 4] = [
+    pub const FILES: [(Self, &'static str); 5] = [
         (Self::Control, "control"),
         (Self::Stats, "stats"),
         (Self::Volume, "volume"),
         (Self::State, "state"),
+        (Self::Socket, "socket"),
     ];
 
     /// The file of this name.
@@ -49,6 +52,7 @@ impl Special {
             Self::Stats => 3,
             Self::Volume => 4,
             Self::State => 5,
+            Self::Socket => 6,
         }
     }
 

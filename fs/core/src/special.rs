@@ -12,6 +12,7 @@ pub(crate) fn attributes(special: Special) -> NodeAttributes {
     let (file_type, mode, links) = match special {
         Special::Directory => (FileType::Directory, 0o040_555, 2),
         Special::Control => (FileType::Regular, 0o100_666, 1),
+        Special::Socket => (FileType::Symlink, 0o120_777, 1),
         _ => (FileType::Regular, 0o100_444, 1),
     };
     let node = special.node();
@@ -37,12 +38,14 @@ pub(crate) fn attributes(special: Special) -> NodeAttributes {
 }
 
 /// Lists the hidden directory; `root` is its parent.
-pub(crate) fn list(root: Ino, from: u64, visit: &mut dyn FnMut(Listed<'_>) -> Flow) {
+pub(crate) fn list(homifs: &Homifs, root: Ino, from: u64, visit: &mut dyn FnMut(Listed<'_>) -> Flow) {
     let own = attributes(Special::Directory).metadata.ino;
     let dots = [(&b"."[..], own, FileType::Directory), (b"..", root, FileType::Directory)];
     let files = Special::FILES
         .iter()
-        .map(|&(special, name)| (name.as_bytes(), attributes(special).metadata.ino, FileType::Regular));
+        .filter(|(special, _)| homifs.has(*special))
+        .map(|&(special, name)| (name.as_bytes(), attributes(special).metadata))
+        .map(|(name, metadata)| (name, metadata.ino, metadata.file_type));
     for (place, (name, ino, file_type)) in dots.into_iter().chain(files).enumerate().skip(to_usize(from)) {
         let entry = Listed { name, ino, file_type: Some(file_type), next: to_u64(place) + 1 };
         if visit(entry).is_break() {
@@ -65,7 +68,7 @@ pub(crate) fn text(homifs: &Homifs, special: Special) -> String {
             "options": homifs.options().to_string(),
             "engine": homifs.device().info().path,
         })),
-        Special::Directory | Special::Control => String::new(),
+        Special::Directory | Special::Control | Special::Socket => String::new(),
     }
 }
 

@@ -16,6 +16,8 @@ enum Ours {
     Json(usize),
     /// `homi.layout`.
     Layout,
+    /// `homi.handle`.
+    Handle,
 }
 
 impl Ours {
@@ -34,6 +36,7 @@ impl Ours {
             (b"extents", first) => Some(Self::Extents(first.unwrap_or(0))),
             (b"extents.json", first) => Some(Self::Json(first.unwrap_or(0))),
             (b"layout", None) => Some(Self::Layout),
+            (b"handle", None) => Some(Self::Handle),
             _ => None,
         })
     }
@@ -61,6 +64,7 @@ impl Homifs {
         let map = self.map_of(ino)?;
         let context = self.map_context(ino);
         Ok(match ours {
+            Ours::Handle => self.handle_of(ino)?,
             Ours::Extents(first) => layout::binary(&map, context, first),
             Ours::Json(first) => layout::json(&map, context, first),
             Ours::Layout => {

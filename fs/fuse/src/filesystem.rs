@@ -28,7 +28,7 @@ fn errno(error: &FsError) -> Errno {
 }
 
 fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
+    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid(), groups: None }
 }
 
 /// What an attribute request gets: the value, its size where the program only asks for that, or `ERANGE`.

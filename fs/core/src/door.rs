@@ -1,0 +1,119 @@
+//! The door for clients that read by queues of their own: where it is, and who comes in with what.
+
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+
+use extents_core::{ExtentMap, Ino, InodeFlags};
+use homi_abi::session::Handle;
+use zerocopy::IntoBytes;
+
+use crate::access::{self, Caller};
+use crate::capability::Seal;
+use crate::error::{FsError, Result};
+use crate::homifs::Homifs;
+
+/// Whoever serves the clients of a mount.
+pub trait Clients: Send + Sync + Debug {
+    /// Takes back every file with this inode from every client; how many there were.
+    fn revoke(&self, inode: u64) -> usize;
+}
+
+/// What clients have and did.
+#[derive(Debug, Default)]
+pub struct ClientCounters {
+    /// Clients that are connected.
+    pub clients: AtomicU64,
+    /// Their queue pairs.
+    pub queue_pairs: AtomicU64,
+    /// Bytes of memory that they registered.
+    pub buffer_bytes: AtomicU64,
+    /// Files that they have open.
+    pub files: AtomicU64,
+    /// Commands on files that they closed.
+    pub commands: AtomicU64,
+    /// Bytes that those commands read.
+    pub bytes: AtomicU64,
+}
+
+/// A mount's door, once somebody listens.
+#[derive(Debug, Default)]
+pub(crate) struct Door {
+    open: OnceLock<Open>,
+    counters: Arc<ClientCounters>,
+}
+
+#[derive(Debug)]
+struct Open {
+    socket: PathBuf,
+    seal: Seal,
+    clients: Arc<dyn Clients>,
+}
+
+/// A file that a client may read.
+#[derive(Debug, Clone)]
+pub struct Redeemed {
+    /// The inode.
+    pub ino: Ino,
+    /// Its generation.
+    pub generation: u64,
+    /// Where its bytes lie.
+    pub map: Arc<ExtentMap>,
+}
+
+impl Homifs {
+    /// Says that clients are served at `socket` from now on: files give handles, and `.homi/socket` leads there.
+    ///
+    /// # Errors
+    /// Where the system has no random numbers for a key, or the mount has a door already.
+    pub fn open_door(&self, socket: PathBuf, clients: Arc<dyn Clients>) -> Result<()> {
+        let open = Open { socket, seal: Seal::new()?, clients };
+        self.door().open.set(open).map_err(|_| FsError::Invalid)
+    }
+
+    /// What clients have and did.
+    #[must_use]
+    pub fn client_counters(&self) -> Arc<ClientCounters> {
+        Arc::clone(&self.door().counters)
+    }
+
+    /// Takes a file back from every client; how many had it.
+    pub(crate) fn revoke(&self, ino: Ino) -> usize {
+        self.door().open.get().map_or(0, |open| open.clients.revoke(ino.0))
+    }
+
+    /// Where clients are served, if they are.
+    #[must_use]
+    pub fn socket(&self) -> Option<&Path> {
+        self.door().open.get().map(|open| &*open.socket)
+    }
+
+    /// A handle of a regular file whose readers the caller is known to be among.
+    pub(crate) fn handle_of(&self, ino: Ino) -> Result<Vec<u8>> {
+        let seal = &self.door().open.get().ok_or(FsError::NotSupported)?.seal;
+        let generation = self.volume().metadata(ino)?.generation;
+        Ok(seal.issue(ino, generation.into()).as_bytes().to_vec())
+    }
+
+    /// The file of a handle, if the caller may read it.
+    ///
+    /// # Errors
+    /// Where the handle is none of this mount's, too old, of a file that is gone, or the caller may not read the file.
+    pub fn redeem(&self, handle: &Handle, caller: &Caller) -> Result<Redeemed> {
+        let seal = &self.door().open.get().ok_or(FsError::NotSupported)?.seal;
+        let (ino, generation) = seal.check(handle)?;
+        let metadata = self.volume().metadata(ino)?;
+        if u64::from(metadata.generation) != generation || metadata.links == 0 {
+            return Err(FsError::StaleHandle);
+        }
+        if !metadata.is_regular() {
+            return Err(FsError::WrongType);
+        }
+        if metadata.flags.contains(InodeFlags::ENCRYPTED) {
+            return Err(FsError::Volume(extents_core::Error::Encrypted(ino)));
+        }
+        caller.require(self.volume(), ino, &metadata, access::READ)?;
+        Ok(Redeemed { ino, generation, map: self.map_of(ino)? })
+    }
+}
