@@ -1,8 +1,10 @@
 //! Serves a mount until it is unmounted.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
+use homifs_clients::{ClientLimits, Server};
 use homifs_core::Homifs;
 use homifs_fuse::Unmounter;
 use homifs_options::MountOptions;
@@ -29,6 +31,7 @@ pub(crate) fn serve(
         parts.device.info().path
     );
     let homifs = Homifs::new(parts, spec.to_owned(), options.clone());
+    let clients = serve_clients(&homifs, options)?;
     let mounted = homifs_fuse::mount(&homifs, directory).map_err(|error| Failure::mount(&error))?;
     let unmounter = mounted.unmounter();
     unmount_on_signal(signals, unmounter.clone())?;
@@ -47,12 +50,27 @@ pub(crate) fn serve(
         let _ = unmounter.unmount(true);
         return Err(failure);
     }
-    let ended = serving.join().map_err(|_| Failure::new(exit::SYSTEM, "the session ended in a panic"))?;
+    let served = serving.join();
+    // Clients are sent away before the volume goes.
+    drop(clients);
+    let ended = served.map_err(|_| Failure::new(exit::SYSTEM, "the session ended in a panic"))?;
     ended.map_err(|error| {
         Failure::new(exit::SYSTEM, format!("the connection to the kernel broke: {error}"))
     })?;
     tracing::info!("{spec} unmounted from {}", directory.display());
     Ok(())
+}
+
+/// Lets clients with queues of their own in, where the mount is to have any.
+fn serve_clients(homifs: &Arc<Homifs>, options: &MountOptions) -> Result<Option<Server>> {
+    if options.clients == 0 {
+        return Ok(None);
+    }
+    let threads = usize::try_from(options.clients).unwrap_or(1);
+    let server = Server::start(homifs, threads, ClientLimits::default())
+        .map_err(|error| Failure::new(exit::SYSTEM, homifs_core::error_chain(&error)))?;
+    tracing::info!(threads, "clients with queues of their own are served at {}", server.path().display());
+    Ok(Some(server))
 }
 
 fn system(what: &str, error: &std::io::Error) -> Failure {

@@ -70,6 +70,8 @@ pub struct MountOptions {
     pub journal: Option<PathBuf>,
     /// Threads that answer the kernel; chosen by the number of CPUs where not given.
     pub threads: Option<u32>,
+    /// Threads that carry out the commands of clients with queues of their own; 0: no such clients.
+    pub clients: u32,
     /// Most memory for metadata blocks, in bytes.
     pub cache: u64,
     /// Most memory for extent maps, in bytes.
@@ -109,6 +111,7 @@ impl Default for MountOptions {
             format: None,
             journal: None,
             threads: None,
+            clients: 0,
             cache: 256 << 20,
             map_cache: 256 << 20,
             read_ahead: 4 << 20,

@@ -236,6 +236,20 @@ pub(crate) static TABLE: &[Row] = &[
         default: "",
     },
     Row {
+        name: "clients",
+        group: Group::Speed,
+        kind: Kind::Number {
+            unit: Unit::Count,
+            min: 0,
+            max: 256,
+            set: |options, value| options.clients = narrow(value),
+            get: |options| Some(options.clients.into()),
+        },
+        help: "Threads that carry out the commands of programs and accelerators with NVMe queues of their own; 0 lets \
+               none in.",
+        default: "",
+    },
+    Row {
         name: "threads",
         group: Group::Speed,
         kind: Kind::Number {

@@ -39,6 +39,7 @@ fn every_option_with_a_value_is_taken() {
         offset: None,
         format: Some(Format::Xfs),
         journal: Some("/dev/sdb1".into()),
+        clients: 0,
         threads: Some(7),
         cache: 1 << 30,
         map_cache: 64 << 20,

@@ -1,0 +1,344 @@
+//! One client: its queues, its memory, its files.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use engine_controller::{ClientQueues, ControllerOptions, NamespaceOptions, Subsystem};
+use engine_dma::{Access, PAGE, Region, to_u64, to_usize};
+use homi_abi::session::{
+    ASLEEP, BufferReply, BufferRequest, FileReply, Handle, LEASE_FREE, LEASE_HELD, LEASE_REVOKED,
+    QUEUES_MEDIATED, Queues, QueuesRequest, STATE_ENDING, STATE_SERVING, Status, WELCOME_SGL, Welcome,
+};
+use homifs_core::{Caller, ClientCounters, Homifs};
+use parking_lot::Mutex;
+use rustix::fs::{SealFlags, fcntl_get_seals};
+
+use crate::ClientLimits;
+use crate::file::{FileBacking, ServedFile};
+use crate::refusal::Refusal;
+
+/// Where data buffers lie on a client's bus, from the first to below the last address.
+const BUFFERS: std::ops::Range<u64> = 1 << 32..1 << 62;
+/// Where its queues lie.
+const QUEUES: u64 = 1 << 62;
+/// What addresses of buffers are multiples of.
+const STEP: u64 = 2 << 20;
+/// Doorbells are `4 << STRIDE` bytes apart: each has a line of 128 bytes.
+const STRIDE: u8 = 5;
+const LINE: u64 = 128;
+
+/// A client and what it has.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) id: u64,
+    homifs: Arc<Homifs>,
+    caller: Caller,
+    limits: ClientLimits,
+    subsystem: Arc<Subsystem>,
+    pub(crate) queues: ClientQueues,
+    status: Arc<Region>,
+    counters: Arc<ClientCounters>,
+    held: Mutex<Held>,
+}
+
+/// What a client was given.
+#[derive(Debug, Default)]
+struct Held {
+    pairs: u16,
+    /// Memory of queues, which its pairs use.
+    rings: Vec<Arc<Region>>,
+    /// Buffers by bus address: their bytes.
+    buffers: HashMap<u64, u64>,
+    buffer_bytes: u64,
+    next_iova: u64,
+    files: HashMap<u32, Arc<ServedFile>>,
+}
+
+impl Client {
+    /// A client that was let in.
+    pub(crate) fn new(
+        id: u64,
+        homifs: Arc<Homifs>,
+        caller: Caller,
+        limits: ClientLimits,
+        workers: usize,
+    ) -> Result<Self, Refusal> {
+        let failed = |error: &dyn std::error::Error| {
+            Refusal::new(libc::ENOMEM, format!("no room for a client: {error}"))
+        };
+        let subsystem =
+            Subsystem::builder().model("homifs client").build().map_err(|error| failed(&error))?;
+        let options = ControllerOptions {
+            queue_pairs: u16::try_from(limits.queues).unwrap_or(u16::MAX - 1),
+            queue_entries: limits.entries,
+            vectors: 1,
+            mdts: u8::try_from((limits.transfer / 4096).ilog2()).unwrap_or(8),
+            doorbell_stride: STRIDE,
+            shadow_doorbells: false,
+            ..ControllerOptions::default()
+        };
+        let queues =
+            ClientQueues::new(options, workers, Arc::clone(&subsystem)).map_err(|error| failed(&error))?;
+        let length = size_of::<Status>() + to_usize(limits.files.into()) * 8;
+        let status = Region::shown(c"homi-status", length).map_err(|error| failed(&error))?;
+        let counters = homifs.client_counters();
+        counters.clients.fetch_add(1, Ordering::Relaxed);
+        let held = Held { next_iova: BUFFERS.start, ..Held::default() };
+        let client =
+            Self { id, homifs, caller, limits, subsystem, queues, status, counters, held: Mutex::new(held) };
+        client.set_state(STATE_SERVING);
+        Ok(client)
+    }
+
+    fn set_state(&self, state: u32) {
+        if let Some(word) = self.status.u32_at(0) {
+            word.store(state, Ordering::Release);
+        }
+    }
+
+    /// Says that one more thread that works for it sleeps, or one fewer.
+    pub(crate) fn note_sleep(&self, asleep: bool) {
+        let Some(word) = self.status.u32_at(ASLEEP) else { return };
+        if asleep {
+            word.fetch_add(1, Ordering::SeqCst);
+        } else {
+            word.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// The answer to the first request, and the status page.
+    pub(crate) fn welcome(&self) -> (Welcome, Arc<Region>) {
+        let limits = &self.limits;
+        let welcome = Welcome {
+            client: self.id.into(),
+            status_length: to_u64(self.status.length()).into(),
+            max_buffer_bytes: limits.buffer_bytes.into(),
+            max_buffers: limits.buffers.into(),
+            max_queues: limits.queues.into(),
+            max_entries: limits.entries.into(),
+            lease_slots: limits.files.into(),
+            max_transfer: limits.transfer.into(),
+            page_size: u32::try_from(PAGE).unwrap_or(4096).into(),
+            flags: WELCOME_SGL.into(),
+            ..Welcome::default()
+        };
+        (welcome, Arc::clone(&self.status))
+    }
+
+    /// Makes queue pairs; the answer, the queues' memory, and the doorbells'.
+    pub(crate) fn make_queues(&self, request: &QueuesRequest) -> Result<(Queues, [Arc<Region>; 2]), Refusal> {
+        let (count, entries) = (request.count.get(), request.entries.get());
+        let mut held = self.held.lock();
+        let most = self.limits.queues - u32::from(held.pairs);
+        if count == 0 || count > most {
+            let text = format!("{count} queue pairs cannot be had: this client may have {most} more");
+            return Err(Refusal::new(libc::EDQUOT, text));
+        }
+        if !entries.is_power_of_two() || entries < 2 || entries > self.limits.entries {
+            let text =
+                format!("queues of {entries} entries: give a power of two from 2 to {}", self.limits.entries);
+            return Err(Refusal::new(libc::EINVAL, text));
+        }
+        let submissions = (u64::from(entries) * 64).next_multiple_of(to_u64(PAGE));
+        let completions = (u64::from(entries) * 16).next_multiple_of(to_u64(PAGE));
+        let stride = submissions + completions;
+        let length = stride * u64::from(count);
+        let memory = Region::shared(c"homi-queues", to_usize(length)).map_err(Refusal::from_system)?;
+        let first = held.pairs + 1;
+        // Pairs are never given back one by one, so their addresses are never used twice.
+        let base = QUEUES + u64::from(first) * (1 << 24);
+        let space = self.queues.address_space();
+        space
+            .map(base, length, Arc::clone(&memory), 0, Access::ReadWrite)
+            .map_err(|error| Refusal::new(libc::ENOMEM, error.to_string()))?;
+        for number in 0..count {
+            let start = base + u64::from(number) * stride;
+            let pair = first + u16::try_from(number).unwrap_or(u16::MAX - first);
+            let made = self.queues.create_pair(pair, entries, start, start + submissions);
+            made.map_err(|status| {
+                Refusal::new(libc::EIO, format!("queue pair {pair} cannot be made: {status}"))
+            })?;
+            held.pairs = pair;
+        }
+        held.rings.push(Arc::clone(&memory));
+        self.counters.queue_pairs.fetch_add(count.into(), Ordering::Relaxed);
+        let doorbells = Arc::clone(self.queues.doorbells());
+        let queues = Queues {
+            first: u32::from(first).into(),
+            count: count.into(),
+            entries: entries.into(),
+            flags: QUEUES_MEDIATED.into(),
+            stride: stride.into(),
+            submissions: 0.into(),
+            completions: submissions.into(),
+            length: to_u64(memory.length()).into(),
+            doorbell_stride: (2 * LINE).into(),
+            tail_doorbell: (u64::from(first) * 2 * LINE).into(),
+            head_doorbell: ((u64::from(first) * 2 + 1) * LINE).into(),
+            doorbells_length: to_u64(doorbells.length()).into(),
+        };
+        Ok((queues, [memory, doorbells]))
+    }
+
+    /// Registers memory of the client's.
+    pub(crate) fn register(&self, request: &BufferRequest, memory: OwnedFd) -> Result<BufferReply, Refusal> {
+        let (offset, length) = (request.offset.get(), request.length.get());
+        let sealed = fcntl_get_seals(&memory).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+        if !sealed {
+            let text = "the memory is no memfd that is sealed against shrinking (F_SEAL_SHRINK)";
+            return Err(Refusal::new(libc::EPERM, text.into()));
+        }
+        let mut held = self.held.lock();
+        let left = self.limits.buffer_bytes - held.buffer_bytes;
+        if held.buffers.len() >= to_usize(self.limits.buffers.into()) || length > left {
+            let text = format!("{length} bytes cannot be registered: this client may register {left} more");
+            return Err(Refusal::new(libc::EDQUOT, text));
+        }
+        let region =
+            Region::map(memory, offset, to_usize(length), Access::ReadWrite).map_err(Refusal::from_system)?;
+        let iova = held.next_iova;
+        let next = iova.checked_add(length.next_multiple_of(STEP)).and_then(|end| end.checked_add(STEP));
+        let next = next.filter(|&end| end <= BUFFERS.end);
+        let next = next.ok_or_else(|| Refusal::new(libc::ENOSPC, "all bus addresses are used up".into()))?;
+        self.queues
+            .address_space()
+            .map(iova, length, region, 0, Access::ReadWrite)
+            .map_err(|error| Refusal::new(libc::ENOMEM, error.to_string()))?;
+        held.next_iova = next;
+        held.buffers.insert(iova, length);
+        held.buffer_bytes += length;
+        self.counters.buffer_bytes.fetch_add(length, Ordering::Relaxed);
+        Ok(BufferReply { iova: iova.into(), length: length.into() })
+    }
+
+    /// Takes registered memory back; only when nothing reaches it any more does this return.
+    pub(crate) fn release(&self, request: &BufferReply) -> Result<(), Refusal> {
+        let iova = request.iova.get();
+        let length = {
+            let mut held = self.held.lock();
+            let length = held.buffers.remove(&iova);
+            let length =
+                length.ok_or_else(|| Refusal::new(libc::ENOENT, format!("no buffer lies at {iova:#x}")))?;
+            held.buffer_bytes -= length;
+            length
+        };
+        self.counters.buffer_bytes.fetch_sub(length, Ordering::Relaxed);
+        match self.queues.unmap(iova, length) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Refusal::new(libc::ETIMEDOUT, "commands that use the memory do not end".into())),
+            Err(error) => Err(Refusal::new(libc::EIO, error.to_string())),
+        }
+    }
+
+    /// Makes the file of a handle a namespace.
+    pub(crate) fn open(&self, handle: &Handle) -> Result<FileReply, Refusal> {
+        let file = self.homifs.redeem(handle, &self.caller).map_err(|error| Refusal::of(&error))?;
+        let mut held = self.held.lock();
+        if held.files.len() >= to_usize(self.limits.files.into()) {
+            let text = format!("this client has {} files open, as many as it may", held.files.len());
+            return Err(Refusal::new(libc::EMFILE, text));
+        }
+        let free = (1..=self.limits.files).find(|number| !held.files.contains_key(number));
+        let nsid = free.ok_or_else(|| Refusal::new(libc::EMFILE, "no number is free for a file".into()))?;
+        let (size, generation, inode) = (file.map.size(), file.generation, file.ino.0);
+        let served = Arc::new(ServedFile::new(Arc::clone(&self.homifs), file, nsid));
+        let block = served.block_size();
+        if size > 0 {
+            let backing = Arc::new(FileBacking(Arc::clone(&served)));
+            let options =
+                NamespaceOptions { nsid: Some(nsid), block_size: block, ..NamespaceOptions::new(backing) };
+            let added = self.subsystem.add_namespace(options);
+            added.map_err(|error| Refusal::new(libc::EINVAL, error.to_string()))?;
+        }
+        held.files.insert(nsid, served);
+        self.set_lease(nsid, LEASE_HELD);
+        self.counters.files.fetch_add(1, Ordering::Relaxed);
+        Ok(FileReply {
+            nsid: nsid.into(),
+            block_size: block.into(),
+            blocks: size.div_ceil(block.into()).into(),
+            size: size.into(),
+            generation: generation.into(),
+            inode: inode.into(),
+            lease_slot: (nsid - 1).into(),
+            ..FileReply::default()
+        })
+    }
+
+    /// Gives a namespace back.
+    pub(crate) fn close(&self, nsid: u32) -> Result<(), Refusal> {
+        let file = self.held.lock().files.remove(&nsid);
+        let file = file.ok_or_else(|| Refusal::new(libc::ENOENT, format!("no file has number {nsid}")))?;
+        file.revoke();
+        // A file without bytes has no namespace.
+        let _ = self.subsystem.remove_namespace(nsid);
+        self.set_lease(nsid, LEASE_FREE);
+        self.forget(&file);
+        Ok(())
+    }
+
+    fn forget(&self, file: &ServedFile) {
+        self.counters.files.fetch_sub(1, Ordering::Relaxed);
+        self.counters.commands.fetch_add(file.commands.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.counters.bytes.fetch_add(file.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// The state of a lease, and one more change of it.
+    fn set_lease(&self, nsid: u32, state: u64) {
+        let place = size_of::<Status>() + to_usize(u64::from(nsid) - 1) * 8;
+        if let Some([word]) = self.status.u64s_at(place, 1) {
+            let changes = (word.load(Ordering::Relaxed) >> 8).wrapping_add(1);
+            word.store(changes << 8 | state, Ordering::Release);
+        }
+    }
+
+    /// Takes back every file with this inode: further commands answer Namespace Not Ready. How many there were.
+    pub(crate) fn revoke(&self, inode: u64) -> usize {
+        let held = self.held.lock();
+        let files = held.files.values().filter(|file| file.file.ino.0 == inode);
+        files.inspect(|file| file.revoke()).inspect(|file| self.set_lease(file.number, LEASE_REVOKED)).count()
+    }
+
+    /// Takes everything back, in this order: nothing more is granted, queues are drained and deleted, and only then
+    /// memory and files go.
+    pub(crate) fn end(&self) {
+        self.set_state(STATE_ENDING);
+        let mut held = self.held.lock();
+        for file in held.files.values() {
+            file.revoke();
+            self.set_lease(file.number, LEASE_REVOKED);
+        }
+        for pair in 1..=held.pairs {
+            self.queues.delete_pair(pair);
+        }
+        self.counters.queue_pairs.fetch_sub(held.pairs.into(), Ordering::Relaxed);
+        if !self.queues.unmap_all() {
+            tracing::error!(
+                client = self.id,
+                "memory of a client is given back while the device works on it"
+            );
+        }
+        self.counters.buffer_bytes.fetch_sub(held.buffer_bytes, Ordering::Relaxed);
+        for (nsid, file) in std::mem::take(&mut held.files) {
+            let _ = self.subsystem.remove_namespace(nsid);
+            self.forget(&file);
+        }
+        *held = Held { pairs: held.pairs, ..Held::default() };
+        self.counters.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A number that no client had before.
+pub(crate) fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::from_system(error)
+    }
+}

@@ -1,0 +1,139 @@
+//! The threads that carry out clients' commands. Each works for all clients in turn, on its share of their queues.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::client::Client;
+
+/// How long a thread polls with nothing to do before it sleeps.
+const SPIN: Duration = Duration::from_micros(200);
+/// Longest sleep: an accelerator cannot wake us.
+const NAP: Duration = Duration::from_millis(1);
+/// How long a thread waits for the device while it works on something.
+const DEVICE_WAIT: Duration = Duration::from_micros(50);
+/// Rounds with nothing to do between looks at the clock.
+const ROUNDS: u32 = 32;
+
+/// The threads, and the clients that they work for.
+#[derive(Debug)]
+pub(crate) struct Crew {
+    shared: Arc<SharedList>,
+    members: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct SharedList {
+    stop: AtomicBool,
+    generation: AtomicU64,
+    clients: Mutex<Arc<Vec<Arc<Client>>>>,
+}
+
+impl Crew {
+    pub(crate) fn start(count: usize) -> io::Result<Self> {
+        let shared = Arc::new(SharedList::default());
+        let mut members = Vec::with_capacity(count);
+        for number in 0..count {
+            let shared = Arc::clone(&shared);
+            let name = format!("mediator-{number}");
+            members.push(thread::Builder::new().name(name).spawn(move || work(&shared, number))?);
+        }
+        Ok(Self { shared, members: Mutex::new(members) })
+    }
+
+    pub(crate) fn clients(&self) -> Arc<Vec<Arc<Client>>> {
+        Arc::clone(&self.shared.clients.lock())
+    }
+
+    pub(crate) fn add(&self, client: Arc<Client>) {
+        self.change(|clients| clients.push(client));
+        self.wake();
+    }
+
+    pub(crate) fn remove(&self, id: u64) {
+        self.change(|clients| clients.retain(|client| client.id != id));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Client>>)) {
+        let mut place = self.shared.clients.lock();
+        let mut clients = Vec::clone(&place);
+        change(&mut clients);
+        *place = Arc::new(clients);
+        self.shared.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Wakes whoever sleeps.
+    pub(crate) fn wake(&self) {
+        for member in &*self.members.lock() {
+            member.thread().unpark();
+        }
+    }
+
+    /// Ends the threads.
+    pub(crate) fn end(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.wake();
+        for member in self.members.lock().drain(..) {
+            if member.join().is_err() {
+                tracing::error!("a mediator had panicked");
+            }
+        }
+    }
+}
+
+fn work(shared: &SharedList, number: usize) {
+    let mut clients = Arc::new(Vec::new());
+    let mut seen = u64::MAX;
+    let (mut idle, mut idle_since) = (0_u32, None);
+    let mut first = 0;
+    while !shared.stop.load(Ordering::Relaxed) {
+        let generation = shared.generation.load(Ordering::Acquire);
+        if generation != seen {
+            clients = Arc::clone(&shared.clients.lock());
+            seen = generation;
+        }
+        // With one client, the wait for the device is where the thread can rest; with several it would hold others up.
+        let wait = if idle > ROUNDS && clients.len() == 1 { DEVICE_WAIT } else { Duration::ZERO };
+        if round(&clients, number, first, wait) {
+            (idle, idle_since) = (0, None);
+            first = first.wrapping_add(1);
+            continue;
+        }
+        idle = idle.saturating_add(1);
+        if !idle.is_multiple_of(ROUNDS) {
+            std::hint::spin_loop();
+            continue;
+        }
+        let since = *idle_since.get_or_insert_with(Instant::now);
+        if !clients.is_empty() && since.elapsed() < SPIN {
+            thread::yield_now();
+            continue;
+        }
+        rest(&clients, number, since.elapsed());
+    }
+}
+
+/// Works for each client once, another one first each time.
+fn round(clients: &[Arc<Client>], number: usize, first: usize, wait: Duration) -> bool {
+    let count = clients.len();
+    (0..count).fold(false, |worked, turn| {
+        let client = clients.get((first + turn) % count);
+        worked | client.is_some_and(|client| client.queues.work(number, wait))
+    })
+}
+
+/// Says that it sleeps, looks once more, and sleeps.
+fn rest(clients: &[Arc<Client>], number: usize, idle: Duration) {
+    clients.iter().for_each(|client| client.note_sleep(true));
+    if !round(clients, number, 0, Duration::ZERO) {
+        let busy = clients.iter().any(|client| client.queues.in_flight(number) > 0);
+        let nap = if busy { DEVICE_WAIT } else { (idle / 10).clamp(Duration::from_micros(20), NAP) };
+        // Without clients there is nobody who could ring.
+        thread::park_timeout(if clients.is_empty() { Duration::from_secs(1) } else { nap });
+    }
+    clients.iter().for_each(|client| client.note_sleep(false));
+}

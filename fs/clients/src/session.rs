@@ -1,0 +1,185 @@
+//! One client's conversation.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use engine_dma::{Region, to_u64};
+use homi_abi::session::{
+    BufferReply, BufferRequest, CloseRequest, Handle, MAGIC, Message, QueuesRequest, VERSION, kind,
+};
+use homifs_core::{Caller, Homifs};
+use homifs_peer::peer_of;
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::ClientLimits;
+use crate::client::{Client, next_number};
+use crate::crew::Crew;
+use crate::packet::{Connection, Packet, registered};
+use crate::refusal::Refusal;
+
+/// A client that has come in.
+pub(crate) struct Session {
+    pub(crate) homifs: Arc<Homifs>,
+    pub(crate) crew: Arc<Crew>,
+    pub(crate) workers: usize,
+    pub(crate) limits: ClientLimits,
+}
+
+/// What is sent back: the body, and descriptors of these.
+struct Answer {
+    body: Vec<u8>,
+    regions: Vec<Arc<Region>>,
+    wake: bool,
+}
+
+impl Answer {
+    fn plain(body: &(impl IntoBytes + Immutable)) -> Self {
+        Self { body: body.as_bytes().to_vec(), regions: Vec::new(), wake: false }
+    }
+}
+
+impl Session {
+    /// Answers requests until the client goes, or everybody must.
+    pub(crate) async fn run(self, socket: OwnedFd, mut stopped: watch::Receiver<bool>) {
+        let mut client = None;
+        let outcome = self.converse(socket, &mut stopped, &mut client).await;
+        let Some(client) = client else { return };
+        if let Err(error) = outcome {
+            tracing::debug!(client = client.id, %error, "a client's conversation ended");
+        }
+        self.crew.remove(client.id);
+        let _ = spawn_blocking(move || client.end()).await;
+    }
+
+    async fn converse(
+        &self,
+        socket: OwnedFd,
+        stopped: &mut watch::Receiver<bool>,
+        client: &mut Option<Arc<Client>>,
+    ) -> io::Result<()> {
+        let peer = peer_of(&socket)?;
+        let caller = Caller { uid: peer.uid, gid: peer.gid, pid: peer.pid, groups: Some(peer.groups) };
+        let connection = Connection::new(socket)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let wake = registered(wake)?;
+        loop {
+            let packet = tokio::select! {
+                _ = stopped.changed() => return Ok(()),
+                woken = wake.async_io(Interest::READABLE, |wake| {
+                    Ok(rustix::io::read(wake, &mut [0_u8; 8])?)
+                }) => {
+                    woken?;
+                    self.crew.wake();
+                    continue;
+                }
+                packet = connection.receive() => packet?,
+            };
+            let Some(packet) = packet else { return Ok(()) };
+            let Some((header, answer)) = self.answer(packet, &caller, client).await else {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet that is no request"));
+            };
+            reply(&connection, &wake, header, answer).await?;
+        }
+    }
+
+    /// What is answered to a packet; nothing where it is no request at all.
+    async fn answer(
+        &self,
+        packet: Packet,
+        caller: &Caller,
+        client: &mut Option<Arc<Client>>,
+    ) -> Option<(Message, Result<Answer, Refusal>)> {
+        let (header, body) = Message::read_from_prefix(&packet.bytes).ok()?;
+        if header.magic != MAGIC || u64::from(header.length.get()) != to_u64(packet.bytes.len()) || packet.cut
+        {
+            return None;
+        }
+        if header.version.get() != VERSION {
+            let text = format!("version {} is not spoken here, only {VERSION}", header.version.get());
+            return Some((header, Err(Refusal::new(libc::EPROTONOSUPPORT, text))));
+        }
+        let (kind, body, descriptors) = (header.kind.get(), body.to_vec(), packet.descriptors);
+        let Some(known) = client.clone() else {
+            if kind != kind::HELLO {
+                return Some((header, Err(Refusal::new(libc::EPROTO, "say hello first".into()))));
+            }
+            let (homifs, caller) = (Arc::clone(&self.homifs), caller.clone());
+            let (limits, workers) = (self.limits, self.workers);
+            let made =
+                in_the_background(move || Client::new(next_number(), homifs, caller, limits, workers)).await;
+            let answer = made.map(|made| {
+                let made = Arc::new(made);
+                let (welcome, status) = made.welcome();
+                self.crew.add(Arc::clone(&made));
+                *client = Some(made);
+                Answer { regions: vec![status], wake: true, ..Answer::plain(&welcome) }
+            });
+            return Some((header, answer));
+        };
+        let answer = in_the_background(move || carry_out(&known, kind, &body, descriptors)).await;
+        Some((header, answer))
+    }
+}
+
+/// Does what may wait (for commands in flight) where it holds nobody up.
+async fn in_the_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(Refusal::new(libc::EIO, "the request could not be done".into())))
+}
+
+fn carry_out(client: &Client, kind: u16, body: &[u8], descriptors: Vec<OwnedFd>) -> Result<Answer, Refusal> {
+    let nothing = || Answer::plain(&());
+    match kind {
+        kind::HELLO => Err(Refusal::new(libc::EPROTO, "hello was said already".into())),
+        kind::QUEUES => {
+            let (queues, regions) = client.make_queues(&parse::<QueuesRequest>(body)?)?;
+            Ok(Answer { regions: regions.into(), ..Answer::plain(&queues) })
+        }
+        kind::BUFFER => {
+            let request = parse::<BufferRequest>(body)?;
+            let [memory] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| {
+                Refusal::new(libc::EINVAL, "one descriptor, of the memory, belongs to this request".into())
+            })?;
+            Ok(Answer::plain(&client.register(&request, memory)?))
+        }
+        kind::RELEASE => client.release(&parse::<BufferReply>(body)?).map(|()| nothing()),
+        kind::OPEN => Ok(Answer::plain(&client.open(&parse::<Handle>(body)?)?)),
+        kind::CLOSE => client.close(parse::<CloseRequest>(body)?.nsid.get()).map(|()| nothing()),
+        other => Err(Refusal::new(libc::EOPNOTSUPP, format!("there is no request of kind {other}"))),
+    }
+}
+
+fn parse<T: FromBytes + KnownLayout + Immutable>(body: &[u8]) -> Result<T, Refusal> {
+    T::read_from_bytes(body).map_err(|_| {
+        let text = format!("the request has {} bytes where {} were expected", body.len(), size_of::<T>());
+        Refusal::new(libc::EINVAL, text)
+    })
+}
+
+async fn reply(
+    connection: &Connection,
+    wake: &AsyncFd<OwnedFd>,
+    request: Message,
+    answer: Result<Answer, Refusal>,
+) -> io::Result<()> {
+    let (error, body, regions, with_wake) = match answer {
+        Ok(Answer { body, regions, wake }) => (0, body, regions, wake),
+        Err(Refusal { errno, text }) => (errno.unsigned_abs(), text.into_bytes(), Vec::new(), false),
+    };
+    let length = u32::try_from(size_of::<Message>() + body.len()).unwrap_or(u32::MAX);
+    let header = Message { length: length.into(), error: error.into(), ..request };
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend_from_slice(&body);
+    let files = regions.iter().filter_map(|region| region.file().map(|(file, _)| file));
+    let descriptors: Vec<BorrowedFd<'_>> = files.chain(with_wake.then(|| wake.get_ref().as_fd())).collect();
+    connection.send(&bytes, &descriptors).await
+}
