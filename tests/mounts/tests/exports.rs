@@ -4,8 +4,9 @@
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use homi_abi::extents as abi;
+use homi_client::{ClientError, NvmeStatus, Session};
 use mounts::{HomifsMount, image_of};
 use oracle::{KernelMount, fiemap, machine, skip_if};
 use rustix::fs::getxattr;
@@ -162,5 +163,36 @@ fn control_file_extents_request_gives_what_the_attribute_gives() -> Result<()> {
         assert_eq!(answer["ok"], false, "{wrong}: {answer}");
         assert!(answer["error"].is_string(), "{wrong}: {answer}");
     }
+    Ok(())
+}
+
+#[test]
+fn file_that_is_taken_back_answers_namespace_not_ready() -> Result<()> {
+    skip_if!(machine::cannot_mount_fuse());
+    let mount = HomifsMount::new(&image_of("xfs-default")?.0, "clients=1")?;
+    let mut files = Vec::new();
+    for entry in fs::read_dir(mount.join("holes"))? {
+        let entry = entry?;
+        if entry.metadata()?.is_file() && entry.metadata()?.len() > 4096 {
+            files.push(entry.path());
+        }
+    }
+    let [path, other] = &files[..2] else { anyhow::bail!("no two files") };
+    let session = Session::of_file(File::open(path)?)?;
+    let (file, kept) = (session.open(File::open(path)?)?, session.open(File::open(other)?)?);
+    let mut reader = session.reader(65536)?;
+    let mut bytes = vec![0; 512];
+    reader.read(&file, 0, &mut bytes)?;
+    let inside = path.strip_prefix(mount.path())?.display().to_string();
+    let request = serde_json::json!({ "op": "revoke", "path": inside }).to_string();
+    let answer = ask(&File::open(mount.join(".homi/control"))?, &request)?;
+    ensure!(answer["clients"] == 1, "{answer}");
+    ensure!(!file.is_held());
+    match reader.read(&file, 0, &mut bytes) {
+        Err(ClientError::Command { status, .. }) => ensure!(status.code() == NvmeStatus::NAMESPACE_NOT_READY),
+        other => anyhow::bail!("read what was taken back: {other:?}"),
+    }
+    ensure!(kept.is_held());
+    reader.read(&kept, 0, &mut bytes)?;
     Ok(())
 }
