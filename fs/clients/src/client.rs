@@ -166,6 +166,8 @@ impl Client {
         held.rings.push(Arc::clone(&memory));
         self.counters.queue_pairs.fetch_add(count.into(), Ordering::Relaxed);
         let doorbells = Arc::clone(self.queues.doorbells());
+        // Where they begin in the file that the client gets.
+        let before = doorbells.file().map_or(0, |(_, offset)| offset);
         let queues = Queues {
             first: u32::from(first).into(),
             count: count.into(),
@@ -176,9 +178,9 @@ impl Client {
             completions: submissions.into(),
             length: to_u64(memory.length()).into(),
             doorbell_stride: (2 * LINE).into(),
-            tail_doorbell: (u64::from(first) * 2 * LINE).into(),
-            head_doorbell: ((u64::from(first) * 2 + 1) * LINE).into(),
-            doorbells_length: to_u64(doorbells.length()).into(),
+            tail_doorbell: (before + u64::from(first) * 2 * LINE).into(),
+            head_doorbell: (before + (u64::from(first) * 2 + 1) * LINE).into(),
+            doorbells_length: (before + to_u64(doorbells.length())).into(),
         };
         Ok((queues, [memory, doorbells]))
     }

@@ -36,7 +36,11 @@ fn mount_shows_the_volume_and_umount_ends_it() {
     let _cleared = Cleared(&directory);
     let shown = directory.to_str().unwrap();
     let told = homifs(&["mount", "-o", "nosuid,nodev", &volume.spec(), shown]);
-    assert_eq!((told.code, &*told.out, &*told.err), (0, "", ""));
+    assert_eq!((told.code, told.out.lines().count(), &*told.err), (0, 1, ""), "{}", told.out);
+    // Which volume, where, and by which path it is read.
+    for part in [&*volume.spec(), shown, ": ext4 read by "] {
+        assert!(told.out.contains(part), "{part} in {}", told.out);
+    }
     assert_eq!(mounted(&directory).as_deref(), Some("fuse.homifs"));
     assert_eq!(fs::read_to_string(directory.join("hello")).unwrap(), "hello, world\n");
     assert!(
@@ -108,7 +112,7 @@ fn mount_of_what_is_not_there_fails_and_leaves_nothing() {
     fs::write(&text, "no volume\n".repeat(1000)).unwrap();
     refused(&["mount", text.to_str().unwrap(), shown], 32, &["text", "no ext2, ext3, ext4 or XFS volume"]);
     refused(&["mount", shown, shown], 32, &["directory"]);
-    refused(&["mount", "soft:x", shown], 32, &["soft:x"]);
+    refused(&["mount", "soft:x", shown], 32, &["cannot find x", "No such file", "check the path"]);
     refused(&["umount", shown], 32, &["nothing is mounted there"]);
     refused(&["umount", "/proc"], 32, &["not ours"]);
     assert_eq!(mounted(&directory), None);
