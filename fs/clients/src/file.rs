@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine_block::{Operation, RangeRequest, Window, Windows};
-use engine_controller::backing::{Io, Memory, Started};
+use engine_controller::backing::{BitBucket, Io, Memory, Started};
 use engine_controller::{Backing, BackingQueue, Commons, ControllerError};
-use engine_dma::{Access, Mapping, Region, to_u64, to_usize};
+use engine_dma::{Access, to_usize};
 use engine_nvme_spec::Status;
 use extents_core::{Extent, ExtentFlags};
 use homifs_core::{Homifs, Redeemed};
@@ -77,7 +77,12 @@ impl Backing for FileBacking {
         commons: &mut Commons,
     ) -> Result<Box<dyn BackingQueue>, ControllerError> {
         let share = Share::of(commons, self.0.homifs.shared_device(), depth)?;
-        Ok(Box::new(FileQueue { file: Arc::clone(&self.0), share, in_flight: 0, bucket: None }))
+        Ok(Box::new(FileQueue {
+            file: Arc::clone(&self.0),
+            share,
+            in_flight: 0,
+            bucket: BitBucket::default(),
+        }))
     }
 }
 
@@ -86,8 +91,7 @@ struct FileQueue {
     file: Arc<ServedFile>,
     share: Arc<Mutex<Share>>,
     in_flight: usize,
-    /// Where bytes go that nobody wants.
-    bucket: Option<Arc<Mapping>>,
+    bucket: BitBucket,
 }
 
 /// A part of what a command reads, and where it comes from.
@@ -100,23 +104,8 @@ enum Source {
 }
 
 impl FileQueue {
-    /// The memory of a command, piece by piece.
-    fn windows(&mut self, memory: &mut Memory<'_>) -> Result<Windows, Status> {
-        let mut windows = Windows::new();
-        let bucket = &mut self.bucket;
-        memory.pieces(Access::ReadWrite, |place, length| {
-            let (mapping, offset) = match place {
-                Some((mapping, offset)) => (Arc::clone(mapping), offset),
-                None => (bit_bucket(bucket, length)?, 0),
-            };
-            windows.push(Window { mapping, offset, length });
-            Ok(())
-        })?;
-        Ok(windows)
-    }
-
     fn read(&mut self, io: &Io, memory: &mut Memory<'_>) -> Result<Started, Status> {
-        let windows = self.windows(memory)?;
+        let windows = memory.windows(Access::ReadWrite, &mut self.bucket)?;
         let file = Arc::clone(&self.file);
         file.commands.fetch_add(1, Ordering::Relaxed);
         file.bytes.fetch_add(io.length, Ordering::Relaxed);
@@ -272,13 +261,4 @@ fn copy_in(windows: &Windows, bytes: &[u8]) -> Result<(), Status> {
         rest = later;
     }
     Ok(())
-}
-
-/// Memory of at least `length` bytes that is written and never read.
-fn bit_bucket(bucket: &mut Option<Arc<Mapping>>, length: usize) -> Result<Arc<Mapping>, Status> {
-    if let Some(large) = bucket.as_ref().filter(|mapping| mapping.length() >= to_u64(length)) {
-        return Ok(Arc::clone(large));
-    }
-    let region = Region::private(length).map_err(|_| Status::INTERNAL_ERROR)?;
-    Ok(Arc::clone(bucket.insert(Mapping::whole(region))))
 }

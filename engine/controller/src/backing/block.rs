@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine_block::{
-    BlockDevice, Operation, RangeCompletion, RangeQueue, RangeRequest, Wait, Window, Windows,
-};
-use engine_dma::{Access, Mapping, Region};
+use engine_block::{BlockDevice, Operation, RangeCompletion, RangeQueue, RangeRequest, Wait, Windows};
+use engine_dma::Access;
 use engine_nvme_spec::Status;
 
-use super::{Backing, BackingQueue, Io, Memory, Started, status_of};
+use super::{Backing, BackingQueue, BitBucket, Io, Memory, Started, status_of};
 use crate::ControllerError;
 
 /// The blocks of a device.
@@ -45,7 +43,12 @@ impl Backing for BlockBacking {
 
     fn queue(&self, depth: u32) -> Result<Box<dyn BackingQueue>, ControllerError> {
         let ranges = self.device.ranges(depth)?;
-        Ok(Box::new(BlockQueue { ranges, operations: Vec::new(), done: Vec::new(), bucket: None }))
+        Ok(Box::new(BlockQueue {
+            ranges,
+            operations: Vec::new(),
+            done: Vec::new(),
+            bucket: BitBucket::default(),
+        }))
     }
 }
 
@@ -55,8 +58,7 @@ struct BlockQueue {
     /// What the operations in flight are, by token, for the words in which a failure is told.
     operations: Vec<(u64, Operation)>,
     done: Vec<RangeCompletion>,
-    /// Where bytes go that nobody wants.
-    bucket: Option<Arc<Mapping>>,
+    bucket: BitBucket,
 }
 
 impl BlockQueue {
@@ -66,27 +68,8 @@ impl BlockQueue {
             Operation::Write => Access::Read,
             Operation::Flush | Operation::WriteZeroes | Operation::Discard => return Ok(Windows::new()),
         };
-        let mut windows = Windows::new();
-        let bucket = &mut self.bucket;
-        memory.pieces(access, |place, length| {
-            let (mapping, offset) = match place {
-                Some((mapping, offset)) => (Arc::clone(mapping), offset),
-                None => (bit_bucket(bucket, length)?, 0),
-            };
-            windows.push(Window { mapping, offset, length });
-            Ok(())
-        })?;
-        Ok(windows)
+        memory.windows(access, &mut self.bucket)
     }
-}
-
-/// Memory of at least `length` bytes that is written and never read.
-fn bit_bucket(bucket: &mut Option<Arc<Mapping>>, length: usize) -> Result<Arc<Mapping>, Status> {
-    if let Some(large) = bucket.as_ref().filter(|mapping| mapping.region().length() >= length) {
-        return Ok(Arc::clone(large));
-    }
-    let region = Region::private(length).map_err(|_| Status::INTERNAL_ERROR)?;
-    Ok(Arc::clone(bucket.insert(Mapping::whole(region))))
 }
 
 impl BackingQueue for BlockQueue {

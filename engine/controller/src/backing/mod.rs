@@ -3,6 +3,7 @@
 mod block;
 mod memory;
 mod null;
+mod windows;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -16,6 +17,7 @@ pub use crate::data::Memory;
 pub use block::BlockBacking;
 pub use memory::MemoryBacking;
 pub use null::NullBacking;
+pub use windows::BitBucket;
 
 /// One operation on a backing. Offsets and lengths are bytes, whole blocks, and within the backing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
