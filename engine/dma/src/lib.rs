@@ -24,6 +24,7 @@ mod copy;
 mod fault;
 mod page_map;
 mod pool;
+mod prefetch;
 mod region;
 mod width;
 mod words;
@@ -32,6 +33,7 @@ pub use address_space::{AddressSpace, MapError, Mapping, Span, Unmapped, Unreach
 pub use arena::{Arena, Registration};
 pub use buffer::Buffer;
 pub use pool::{ArenaSource, Pool};
+pub use prefetch::{read_soon, write_soon};
 pub use region::{Access, OutOfReach, Region};
 pub use width::{to_u64, to_usize};
 pub use words::Words;

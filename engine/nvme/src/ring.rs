@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine_dma::{Region, Words, to_u64, to_usize};
+use engine_dma::{Region, Words, read_soon, to_u64, to_usize, write_soon};
 use engine_nvme_spec::Status;
 use engine_transport::Transport;
 
@@ -26,6 +26,13 @@ const STATUS: u32 = 49;
 /// Completions are told to the controller when there are this many, or nothing else to do. The word that this writes
 /// lies beside the one that a software controller looks at all the time.
 const ACKNOWLEDGE: usize = 64;
+
+/// Words in a cache line, and lines of completions that are asked for at once.
+const LINE: usize = 64 / 8;
+const LINES: usize = 3;
+
+/// Lines of a submission queue that are asked for at once.
+const MOST_LINES: usize = 16;
 
 /// No place.
 const NONE: u32 = u32::MAX;
@@ -300,7 +307,13 @@ impl Ring {
         if self.tail == self.rung {
             return Ok(());
         }
+        let batch = self.tail.wrapping_sub(self.rung) & (self.entries - 1);
         self.rung = self.tail;
+        // As many lines again come from the controller's core while this batch's completions are taken.
+        let (places, _) = self.submission.as_chunks::<{ SQE / 8 }>();
+        for [word, ..] in places.get(self.tail..self.tail + batch.min(MOST_LINES)).unwrap_or_default() {
+            write_soon(word);
+        }
         self.submission_bell.ring(low32(to_u64(self.tail)))
     }
 
@@ -357,6 +370,10 @@ impl Ring {
     /// Tells the controller how far completions were taken, where enough of them were or `all` is said.
     #[inline]
     pub(crate) fn acknowledge(&mut self, all: bool) -> Result<(), Failure> {
+        // The next completions come from the controller's core while the places of these are used again.
+        for word in self.completion.iter().skip(self.head * (CQE / 8)).step_by(LINE).take(LINES) {
+            read_soon(word);
+        }
         if self.unacknowledged >= if all { 1 } else { self.acknowledge } {
             self.unacknowledged = 0;
             return self.completion_bell.ring(low32(to_u64(self.head)));
