@@ -102,13 +102,13 @@ fn take_value(flag: u8, value: OsString, invocation: &mut Invocation) -> Result<
 impl Invocation {
     /// The options to mount with.
     ///
-    /// mount(8) puts `rw` into every list that does not say `ro`, so here it tells nothing about what the user wants
-    /// and is left out.
+    /// mount(8) puts `rw` into every list that does not say `ro`. Where the kernel's own driver could not write, since the
+    /// source is no file of this machine, it tells nothing about what the user wants, and is left out.
     pub(crate) fn options(&self) -> Result<MountOptions, HelperError> {
         let mut options = MountOptions::default();
         for list in &self.lists {
-            let list =
-                homifs_options::split(list).filter(|option| *option != "rw").collect::<Vec<_>>().join(",");
+            let kept = |option: &&str| *option != "rw" || self.is_file();
+            let list = homifs_options::split(list).filter(kept).collect::<Vec<_>>().join(",");
             if self.sloppy {
                 options.apply_tolerant(&list)?;
             } else {
@@ -116,6 +116,15 @@ impl Invocation {
             }
         }
         Ok(options)
+    }
+}
+
+impl Invocation {
+    /// Whether the source is a file: a device or an image, and not something that only the engine knows.
+    fn is_file(&self) -> bool {
+        !self.source.to_string_lossy().split_once(':').is_some_and(|(scheme, _)| {
+            matches!(scheme, "soft" | "vfio-user")
+        })
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::thread;
 
 use homifs_clients::{ClientLimits, Server};
-use homifs_core::Homifs;
+use homifs_core::{Homifs, VolumeParts};
 use homifs_fuse::Unmounter;
+use homifs_lower::Lower;
 use homifs_options::MountOptions;
 use nix::sys::signal::{SigSet, Signal};
 
@@ -23,16 +24,15 @@ pub(crate) fn serve(
 ) -> Result {
     // Before the first thread starts, so that all of them inherit it.
     let signals = block_signals()?;
-    let parts = volume::open(spec, options, volume::Sharing::Exclusive)?;
-    let summary = format!(
-        "{spec} mounted on {}: {} read by {}",
-        directory.display(),
-        parts.fs.info().format,
-        parts.device.info().path
-    );
-    let homifs = Homifs::new(parts, spec.to_owned(), options.clone());
+    let opened = Opened::new(spec, options)?;
+    let summary = opened.summary(spec, directory);
+    let homifs = Homifs::new(opened.parts, spec.to_owned(), options.clone());
     let clients = serve_clients(&homifs, options)?;
-    let mounted = homifs_fuse::mount(&homifs, directory).map_err(|error| Failure::mount(&error))?;
+    let mounted = match &opened.lower {
+        None => homifs_fuse::mount(&homifs, directory),
+        Some(lower) => homifs_fuse::mount_writable(&homifs, lower, directory),
+    };
+    let mounted = mounted.map_err(|error| Failure::mount(&error))?;
     let unmounter = mounted.unmounter();
     unmount_on_signal(signals, unmounter.clone())?;
     let serving = thread::Builder::new().name("homifs-session".into()).spawn(move || mounted.run());
@@ -59,6 +59,36 @@ pub(crate) fn serve(
     })?;
     tracing::info!("{spec} unmounted from {}", directory.display());
     Ok(())
+}
+
+/// A volume that is ready to be mounted.
+struct Opened {
+    parts: VolumeParts,
+    /// The kernel's own mount of it, where it is to be written.
+    lower: Option<Arc<Lower>>,
+}
+
+impl Opened {
+    fn new(spec: &str, options: &MountOptions) -> Result<Self> {
+        if options.read_only {
+            let parts = volume::open(spec, options, volume::Sharing::Exclusive)?;
+            return Ok(Self { parts, lower: None });
+        }
+        let (parts, lower) = volume::open_writable(spec, options)?;
+        Ok(Self { parts, lower: Some(lower) })
+    }
+
+    fn summary(&self, spec: &str, directory: &Path) -> String {
+        let (format, engine) = (self.parts.fs.info().format, &self.parts.device.info().path);
+        let directory = directory.display();
+        match &self.lower {
+            None => format!("{spec} mounted on {directory}: {format} read by {engine}"),
+            Some(lower) => {
+                let device = lower.device().display();
+                format!("{spec} mounted on {directory}: {format} written by the kernel on {device}, read by {engine}")
+            }
+        }
+    }
 }
 
 /// Lets clients with queues of their own in, where the mount is to have any.

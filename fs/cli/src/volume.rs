@@ -1,5 +1,6 @@
 //! Opens the volume that a spec and options name.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +8,12 @@ use engine_block::BlockDevice;
 use engine_open::{Backend, Direct, OpenError, OpenOptions};
 use extents_volume::{OpenVolumeError, VolumeOptions};
 use homifs_core::{Homifs, MetadataReader, VolumeParts};
-use homifs_options::{Engine, MountOptions};
+use homifs_lower::{Lower, LowerAttributes, LowerOptions, LowerVolume};
+use homifs_options::{Engine, MountFlags, MountOptions};
 
 use crate::Result;
 use crate::arguments::Place;
-use crate::failure::Failure;
+use crate::failure::{Failure, exit};
 
 /// Whether others may change the device meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +59,57 @@ pub(crate) fn open_unmounted(spec: &str, place: &Place) -> Result<Unmounted> {
 pub(crate) fn open(spec: &str, options: &MountOptions, sharing: Sharing) -> Result<VolumeParts> {
     let device = open_device(spec, options, sharing)?;
     open_on(device, spec, options, sharing)?.map_err(|error| Failure::volume(spec, &error))
+}
+
+/// Mounts the volume by the kernel's own driver, and opens it for the engine beside that.
+pub(crate) fn open_writable(spec: &str, options: &MountOptions) -> Result<(VolumeParts, Arc<Lower>)> {
+    if options.norecovery || options.journal.is_some() || options.partition.is_some() {
+        return Err(Failure::new(
+            exit::USAGE,
+            "norecovery, journal= and partition= are for read-only mounts; name the partition's own device to write to it",
+        ));
+    }
+    // The kernel's driver holds the device; the engine reads beside it.
+    let ways = OpenOptions { exclusive: false, ..ways(options) };
+    let device = engine_open::open(spec, &ways).map_err(|error| Failure::open(&error))?;
+    // What the superblock says; what the journal holds is the kernel's affair.
+    let shown = MountOptions { norecovery: true, ..options.clone() };
+    let read = open_on(Arc::clone(&device), spec, &shown, Sharing::Tolerant)?;
+    let read = read.map_err(|error| Failure::volume(spec, &error))?;
+    let info = read.fs.info().clone();
+    let flags = |flag| options.flags.contains(flag);
+    let lower = LowerOptions {
+        format: if info.format == "xfs" { "xfs" } else { "ext4" },
+        offset: read.start,
+        read_only: false,
+        attributes: LowerAttributes {
+            noatime: flags(MountFlags::NOATIME),
+            strictatime: flags(MountFlags::STRICTATIME),
+            nodiratime: flags(MountFlags::NODIRATIME),
+            lazytime: flags(MountFlags::LAZYTIME),
+            sync: flags(MountFlags::SYNC),
+            dirsync: flags(MountFlags::DIRSYNC),
+        },
+        data: options.lower.clone(),
+    };
+    let lower = mount_lower(spec, &lower)?;
+    let fs = Arc::new(LowerVolume::new(Arc::clone(&lower), info));
+    Ok((VolumeParts { fs, device, start: read.start }, lower))
+}
+
+fn mount_lower(spec: &str, options: &LowerOptions) -> Result<Arc<Lower>> {
+    let mut patience = 10;
+    loop {
+        match Lower::mount(Path::new(spec), options) {
+            Ok(lower) => return Ok(Arc::new(lower)),
+            // The daemon of a mount that just ended holds its device for a moment longer.
+            Err(error) if patience > 0 && error.is_busy() => {
+                patience -= 1;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Err(error) => return Err(Failure::new(exit::MOUNT, error.to_string())),
+        }
+    }
 }
 
 /// Opens the volume on a device; what is wrong with the volume stays apart from what is wrong with its journal.

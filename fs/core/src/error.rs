@@ -66,6 +66,9 @@ pub enum FsError {
     /// The system gave no random numbers.
     #[error("the system has no random numbers to make a key from")]
     NoRandomness,
+    /// What the kernel's own driver answered, below a writable mount.
+    #[error("{}", std::io::Error::from_raw_os_error(*.0))]
+    Lower(i32),
     /// Not an operation of this file system.
     #[error("the operation is not supported")]
     NotSupported,
@@ -98,7 +101,8 @@ impl FsError {
             Self::TooBig => libc::E2BIG,
             Self::WrongType => libc::EINVAL,
             Self::NotADirectory => libc::ENOTDIR,
-            Self::NotSupported => libc::EOPNOTSUPP,
+            Self::Lower(libc::ENOSYS) | Self::NotSupported => libc::EOPNOTSUPP,
+            Self::Lower(errno) => *errno,
             Self::ForeignHandle | Self::StaleHandle => libc::ESTALE,
             Self::ForgedHandle => libc::EPERM,
             Self::ExpiredHandle => libc::EKEYEXPIRED,

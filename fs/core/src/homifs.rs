@@ -184,6 +184,10 @@ impl Homifs {
     }
 
     pub(crate) fn map_of(&self, ino: Ino) -> Result<Arc<ExtentMap>> {
+        if !self.options.read_only {
+            // What was true a moment ago need not be.
+            return Ok(Arc::new(self.volume().extents(ino)?));
+        }
         self.maps.get_or_load(ino, || self.volume().extents(ino)).map_err(FsError::from)
     }
 
@@ -323,6 +327,19 @@ impl Homifs {
                 Ok(deliver(&conversation.lock().read(usize::try_from(size).unwrap_or(usize::MAX))))
             }
         })
+    }
+
+    /// Reads from a file whose map is known, as [`read`](Self::read) does; the caller sees to it that the map holds
+    /// meanwhile.
+    pub fn read_mapped<T>(
+        &self,
+        ino: Ino,
+        map: &ExtentMap,
+        offset: u64,
+        size: u32,
+        deliver: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        self.counted(Op::Read, || self.read_file(ino, map, offset, size, deliver))
     }
 
     /// Writes to an open file: only the control file takes any.

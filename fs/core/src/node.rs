@@ -43,7 +43,8 @@ impl Special {
         Self::FILES.iter().find(|(_, known)| known.as_bytes() == name).map(|&(special, _)| special)
     }
 
-    const BIT: u64 = 1 << 63;
+    /// Set in the numbers of our own files, and in no inode number.
+    pub const BIT: u64 = 1 << 63;
 
     fn number(self) -> u64 {
         match self {

@@ -64,7 +64,7 @@ pub(crate) fn text(homifs: &Homifs, special: Special) -> String {
             "pid": std::process::id(),
             "homifs": env!("CARGO_PKG_VERSION"),
             "source": homifs.source(),
-            "read_only": true,
+            "read_only": homifs.options().read_only,
             "options": homifs.options().to_string(),
             "engine": homifs.device().info().path,
         })),

@@ -62,6 +62,8 @@ pub struct Stats {
     ops: [OpCounters; OPS.len()],
     /// Bytes given to readers of files.
     pub(crate) bytes_read: AtomicU64,
+    /// Bytes that came from the kernel's own driver, below a writable mount, through the daemon.
+    pub kernel_bytes: AtomicU64,
     /// Commands sent to the engine: one for each contiguous run.
     pub(crate) device_reads: AtomicU64,
     /// Bytes that came from the device.
@@ -84,7 +86,8 @@ impl Stats {
         Timed { counters: &self.ops[op as usize], start: Instant::now() }
     }
 
-    pub(crate) fn add(counter: &AtomicU64, amount: u64) {
+    /// Adds to a counter.
+    pub fn add(counter: &AtomicU64, amount: u64) {
         counter.fetch_add(amount, Ordering::Relaxed);
     }
 
@@ -101,6 +104,11 @@ impl Stats {
         self.write_ops(&mut text);
         let totals = [
             ("read_bytes_total", "Bytes given to readers of files", &self.bytes_read),
+            (
+                "kernel_read_bytes_total",
+                "Bytes read through the kernel's own driver by the daemon",
+                &self.kernel_bytes,
+            ),
             ("device_reads_total", "Contiguous runs asked of the engine", &self.device_reads),
             ("device_read_bytes_total", "Bytes that came from the device", &self.device_bytes),
             (

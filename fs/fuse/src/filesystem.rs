@@ -12,7 +12,7 @@ use fuser::{
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
     ReplyXattr, Request, WriteFlags,
 };
-use homifs_core::{Caching, Caller, FsError, Homifs, Listed, NodeAttributes, NodeId, Seek};
+use homifs_core::{Caching, Caller, FsError, Homifs, Listed, NodeAttributes, NodeId, Seek, Special};
 
 use crate::attributes::{file_attr, kind};
 use crate::ioctl;
@@ -32,7 +32,7 @@ fn caller(request: &Request) -> Caller {
 }
 
 /// What an attribute request gets: the value, its size where the program only asks for that, or `ERANGE`.
-fn reply_xattr(value: Result<Vec<u8>, FsError>, size: u32, reply: ReplyXattr) {
+pub(crate) fn reply_xattr(value: Result<Vec<u8>, FsError>, size: u32, reply: ReplyXattr) {
     match value {
         Err(error) => reply.error(errno(&error)),
         Ok(value) => match u32::try_from(value.len()) {
@@ -52,8 +52,16 @@ impl Translation {
         file_attr(&self.homifs, attributes.node.0, attributes)
     }
 
+    /// Answers with one of our own files.
+    pub(crate) fn special(&self, special: Special, reply: ReplyEntry) {
+        match self.homifs.attributes(special.node()) {
+            Ok(found) => reply.entry(&self.homifs.ttl(), &self.entry(&found), Generation(0)),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
     /// What the kernel remembers as "no such name".
-    fn negative() -> FileAttr {
+    pub(crate) fn negative() -> FileAttr {
         let epoch = SystemTime::UNIX_EPOCH;
         FileAttr {
             ino: INodeNo(0),

@@ -10,6 +10,7 @@ mod ioctl;
 mod mount;
 pub mod mount_table;
 mod session;
+mod writable;
 
 pub use mount::MountError;
-pub use session::{Mounted, Unmounter, mount};
+pub use session::{Mounted, Unmounter, mount, mount_writable};

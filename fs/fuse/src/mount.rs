@@ -98,7 +98,8 @@ pub(crate) fn mount_as_root(homifs: &Homifs, device: &OwnedFd, mountpoint: &Path
     }
     let refuse = |reason: String| MountError::Refused { path: mountpoint.to_owned(), reason };
     let data = CString::new(data).map_err(|_| refuse("an option holds a NUL".to_owned()))?;
-    let flags = KernelFlags::from_bits_retain(options.flags.kernel_flags()) | KernelFlags::RDONLY;
+    let mut flags = KernelFlags::from_bits_retain(options.flags.kernel_flags());
+    flags.set(KernelFlags::RDONLY, options.read_only);
     rustix::mount::mount(homifs.source(), mountpoint, "fuse.homifs", flags, Some(data.as_c_str())).map_err(
         |error| {
             refuse(match error {

@@ -4,18 +4,25 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fuser::{Config, MountOption, Session, SessionACL};
+use fuser::{Config, Filesystem, MountOption, Session, SessionACL};
 use homifs_core::Homifs;
+use homifs_lower::Lower;
 
 use crate::filesystem::Translation;
 use crate::mount::{self, MountError};
 use crate::mount_table;
+use crate::writable::Writable;
 
 /// A mounted volume that is not served yet: requests wait until [`Mounted::run`].
-#[derive(Debug)]
 pub struct Mounted {
-    session: Session<Translation>,
+    serve: Box<dyn FnOnce() -> io::Result<()> + Send>,
     unmounter: Unmounter,
+}
+
+impl std::fmt::Debug for Mounted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mounted").field("unmounter", &self.unmounter).finish_non_exhaustive()
+    }
 }
 
 /// Ends a mount from another thread.
@@ -25,29 +32,48 @@ pub struct Unmounter {
     device: String,
 }
 
-/// Mounts a volume on a directory.
+/// Mounts a volume on a directory, for reading.
 ///
 /// # Errors
 /// Where the directory does not do, or FUSE is not to be had; nothing is left mounted then.
 pub fn mount(homifs: &Arc<Homifs>, mountpoint: &Path) -> Result<Mounted, MountError> {
+    start(Translation::new(Arc::clone(homifs)), homifs, mountpoint)
+}
+
+/// Mounts a volume on a directory, for reading and writing; `lower` carries out what changes it.
+///
+/// # Errors
+/// As for [`mount`]; and for who is not root, since only root mounts volumes by the kernel's own drivers.
+pub fn mount_writable(
+    homifs: &Arc<Homifs>,
+    lower: &Arc<Lower>,
+    mountpoint: &Path,
+) -> Result<Mounted, MountError> {
+    start(Writable::new(Arc::clone(homifs), Arc::clone(lower)), homifs, mountpoint)
+}
+
+fn start<F: Filesystem>(
+    filesystem: F,
+    homifs: &Arc<Homifs>,
+    mountpoint: &Path,
+) -> Result<Mounted, MountError> {
     let mountpoint = mount::check_mountpoint(mountpoint)?;
     let config = session_config(homifs);
     let session = if rustix::process::geteuid().is_root() {
         let device = mount::open_device()?;
         mount::mount_as_root(homifs, &device, &mountpoint)?;
         let acl = config.acl;
-        let session = Session::from_fd(Translation::new(Arc::clone(homifs)), device, acl, config);
-        session.map_err(|error| {
+        Session::from_fd(filesystem, device, acl, config).map_err(|error| {
             let _ = rustix::mount::unmount(&*mountpoint, rustix::mount::UnmountFlags::DETACH);
             MountError::Handshake(error)
         })?
     } else {
-        mount_as_user(homifs, &mountpoint, config)?
+        mount_as_user(filesystem, homifs, &mountpoint, config)?
     };
     let entry = mount_table::at(&mountpoint).ok().flatten();
     let device = entry.map(|entry| entry.device).unwrap_or_default();
     mount::raise_read_ahead(&device, homifs.options().read_ahead);
-    Ok(Mounted { session, unmounter: Unmounter { mountpoint, device } })
+    Ok(Mounted { serve: Box::new(move || session.run()), unmounter: Unmounter { mountpoint, device } })
 }
 
 /// How many threads answer requests: as many as asked for, else enough to keep a drive busy while some of them wait
@@ -73,11 +99,12 @@ fn session_config(homifs: &Homifs) -> Config {
 }
 
 /// Lets fusermount3 mount, which knows what this user may.
-fn mount_as_user(
+fn mount_as_user<F: Filesystem>(
+    filesystem: F,
     homifs: &Arc<Homifs>,
     mountpoint: &Path,
     mut config: Config,
-) -> Result<Session<Translation>, MountError> {
+) -> Result<Session<F>, MountError> {
     let options = homifs.options();
     config.mount_options = vec![
         MountOption::RO,
@@ -89,7 +116,7 @@ fn mount_as_user(
         config.mount_options.push(MountOption::DefaultPermissions);
     }
     mount::open_device()?;
-    Session::new(Translation::new(Arc::clone(homifs)), mountpoint, &config).map_err(|error| {
+    Session::new(filesystem, mountpoint, &config).map_err(|error| {
         MountError::Refused {
             path: mountpoint.to_owned(),
             reason: format!("{error} (as an ordinary user this needs fusermount3, of the package fuse3)"),
@@ -109,7 +136,7 @@ impl Mounted {
     /// # Errors
     /// Where the connection to the kernel broke before.
     pub fn run(self) -> io::Result<()> {
-        self.session.run()
+        (self.serve)()
     }
 }
 

@@ -22,6 +22,6 @@ mod value;
 pub use error::OptionError;
 pub use flags::MountFlags;
 pub use help::{help_text, man_section};
-pub use options::{Direct, Engine, Format, LogLevel, MountOptions};
+pub use options::{Direct, Engine, Format, LogLevel, MountOptions, Reads};
 pub use parse::{asks_for_help, split};
 pub use value::{Unit, parse_quantity, render_quantity};

@@ -29,6 +29,18 @@ pub enum Direct {
     Off,
 }
 
+/// What serves reads of files that nobody writes, on a writable mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reads {
+    /// The page cache for what it holds, the engine for the rest.
+    #[default]
+    Auto,
+    /// The engine.
+    Engine,
+    /// The kernel's own driver.
+    Kernel,
+}
+
 /// A format to insist on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -56,8 +68,12 @@ pub enum LogLevel {
 /// [`ToString`]; what is written is read as the same options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountOptions {
-    /// Nothing is written. Always so in this release.
+    /// Nothing is written.
     pub read_only: bool,
+    /// What serves reads, on a writable mount.
+    pub reads: Reads,
+    /// Options for the kernel's own driver below a writable mount.
+    pub lower: Vec<String>,
     /// Mount what is on the media, without recovering journal or log.
     pub norecovery: bool,
     /// The partition that holds the volume, counted from 1.
@@ -105,6 +121,8 @@ impl Default for MountOptions {
     fn default() -> Self {
         Self {
             read_only: true,
+            reads: Reads::Auto,
+            lower: Vec::new(),
             norecovery: false,
             partition: None,
             offset: None,

@@ -107,6 +107,7 @@ impl MountOptions {
                 set(self, words.iter().find(|word| **word == value).ok_or_else(|| bad(value))?);
             }
             Kind::File { set, .. } => set(self, PathBuf::from(needed()?)),
+            Kind::Lower => self.lower.push(option.to_owned()),
             Kind::Tolerated { set } => set(self),
             Kind::Refused { why } => return Err(OptionError::Refused { name: row.name, why }),
         }
@@ -140,7 +141,7 @@ pub(crate) fn expected(row: &Row) -> String {
         }
         Kind::Choice { words, .. } => words.join(" or "),
         Kind::File { .. } => "a path".to_owned(),
-        Kind::Flag { .. } | Kind::Tolerated { .. } | Kind::Refused { .. } => String::new(),
+        Kind::Flag { .. } | Kind::Lower | Kind::Tolerated { .. } | Kind::Refused { .. } => String::new(),
     }
 }
 
@@ -166,6 +167,9 @@ impl fmt::Display for MountOptions {
                 write!(f, ",{}={quote}{value}{quote}", row.name)?;
             }
         }
+        for option in &self.lower {
+            write!(f, ",{option}")?;
+        }
         Ok(())
     }
 }
@@ -176,6 +180,6 @@ pub(crate) fn value_of(row: &Row, options: &MountOptions) -> Option<String> {
         Kind::Number { unit, get, .. } => get(options).map(|value| render_quantity(value, *unit)),
         Kind::Choice { get, .. } => get(options).map(str::to_owned),
         Kind::File { get, .. } => get(options).map(|path| path.to_string_lossy().into_owned()),
-        Kind::Flag { .. } | Kind::Tolerated { .. } | Kind::Refused { .. } => None,
+        Kind::Flag { .. } | Kind::Lower | Kind::Tolerated { .. } | Kind::Refused { .. } => None,
     }
 }

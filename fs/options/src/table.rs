@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::value::Unit;
-use crate::{Direct, Engine, Format, LogLevel, MountFlags, MountOptions};
+use crate::{Direct, Engine, Format, LogLevel, MountFlags, MountOptions, Reads};
 
 /// Where an option stands in help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(crate) enum Group {
     Log,
     /// Flags that mount(8) knows for every file system.
     Generic,
+    /// Of ext4's or XFS's own driver, below a writable mount.
+    Lower,
     /// Words of fstab(5) for others than us.
     Ignored,
 }
@@ -39,6 +41,8 @@ pub(crate) enum Kind {
     },
     /// A file.
     File { set: fn(&mut MountOptions, PathBuf), get: fn(&MountOptions) -> Option<&Path> },
+    /// Handed to the kernel's own driver below a writable mount, with any value; means nothing where nothing is written.
+    Lower,
     /// For others; any value, and perhaps a flag that it implies.
     Tolerated { set: fn(&mut MountOptions) },
     /// Known, and not to be had.
@@ -90,6 +94,10 @@ const fn ignored(name: &'static str) -> Row {
     Row { name, group: Group::Ignored, kind: Kind::Tolerated { set: |_| {} }, help: "", default: "" }
 }
 
+const fn lower(name: &'static str) -> Row {
+    Row { name, group: Group::Lower, kind: Kind::Lower, help: "", default: "" }
+}
+
 /// mount(8): who is not root and may mount gets no device files and no set-user-ID programs.
 const fn implying(name: &'static str, set: fn(&mut MountOptions), help: &'static str) -> Row {
     Row { name, group: Group::Generic, kind: Kind::Tolerated { set }, help, default: "" }
@@ -104,14 +112,38 @@ pub(crate) static TABLE: &[Row] = &[
         name: "ro",
         group: Group::Volume,
         kind: Kind::Flag { set: |options| options.read_only = true, get: |options| options.read_only },
-        help: "Mount read-only.",
-        default: "always",
+        help: "Mount read-only; what 'homifs mount' does where nothing is said.",
+        default: "",
     },
     Row {
         name: "rw",
         group: Group::Volume,
-        kind: Kind::Refused { why: "writable mounts are not part of this release; mount with 'ro'" },
-        help: "Refused: writable mounts are not part of this release.",
+        kind: Kind::Flag { set: |options| options.read_only = false, get: |_| false },
+        help: "Mount for reading and writing; what mount(8) asks for where nothing is said.",
+        default: "",
+    },
+    Row {
+        name: "reads",
+        group: Group::Speed,
+        kind: Kind::Choice {
+            words: &["auto", "engine", "kernel"],
+            set: |options, word| {
+                options.reads = match word {
+                    "engine" => Reads::Engine,
+                    "kernel" => Reads::Kernel,
+                    _ => Reads::Auto,
+                };
+            },
+            get: |options| {
+                Some(match options.reads {
+                    Reads::Auto => "auto",
+                    Reads::Engine => "engine",
+                    Reads::Kernel => "kernel",
+                })
+            },
+        },
+        help: "What serves reads of files that nobody writes, on a writable mount: auto takes the kernel's page cache \
+               for what it holds, and the engine for the rest.",
         default: "",
     },
     Row {
@@ -420,18 +452,18 @@ pub(crate) static TABLE: &[Row] = &[
     generic!("exec" clears NOEXEC),
     generic!("nosymfollow" sets NOSYMFOLLOW clears, "Do not follow symbolic links."),
     generic!("symfollow" clears NOSYMFOLLOW),
-    generic!("noatime" sets NOATIME clears RELATIME | STRICTATIME, "Access times do not change (they never do here)."),
+    generic!("noatime" sets NOATIME clears RELATIME | STRICTATIME, "Access times do not change."),
     generic!("atime" clears NOATIME),
-    generic!("relatime" sets RELATIME clears NOATIME | STRICTATIME, "Accepted; access times do not change."),
+    generic!("relatime" sets RELATIME clears NOATIME | STRICTATIME, "Access times change seldom; the kernel's default. On a read-only mount they never do."),
     generic!("norelatime" clears RELATIME),
-    generic!("strictatime" sets STRICTATIME clears NOATIME | RELATIME, "Accepted; access times do not change."),
+    generic!("strictatime" sets STRICTATIME clears NOATIME | RELATIME, "Access times change with each access."),
     generic!("nostrictatime" clears STRICTATIME),
-    generic!("nodiratime" sets NODIRATIME clears, "Accepted; access times do not change."),
+    generic!("nodiratime" sets NODIRATIME clears, "Access times of directories do not change."),
     generic!("diratime" clears NODIRATIME),
-    generic!("sync" sets SYNC clears, "Accepted; nothing is written."),
+    generic!("sync" sets SYNC clears, "Every write is durable when it returns."),
     generic!("async" clears SYNC),
-    generic!("dirsync" sets DIRSYNC clears, "Accepted; nothing is written."),
-    generic!("lazytime" sets LAZYTIME clears, "Accepted; nothing is written."),
+    generic!("dirsync" sets DIRSYNC clears, "Every change of a directory is durable when it returns."),
+    generic!("lazytime" sets LAZYTIME clears, "Times are written later."),
     generic!("nolazytime" clears LAZYTIME),
     implying(
         "user",
@@ -453,6 +485,81 @@ pub(crate) static TABLE: &[Row] = &[
         |options| options.flags.set(MountFlags::NOSUID | MountFlags::NODEV),
         "For mount(8): the group of the device may mount; implies nosuid and nodev.",
     ),
+    // Documentation/admin-guide/ext4.rst and xfs.rst; what is not meant for the file system that is there, its driver
+    // refuses.
+    lower("acl"),
+    lower("noacl"),
+    lower("user_xattr"),
+    lower("nouser_xattr"),
+    lower("data"),
+    lower("commit"),
+    lower("barrier"),
+    lower("nobarrier"),
+    lower("discard"),
+    lower("nodiscard"),
+    lower("errors"),
+    lower("delalloc"),
+    lower("nodelalloc"),
+    lower("auto_da_alloc"),
+    lower("noauto_da_alloc"),
+    lower("journal_checksum"),
+    lower("journal_async_commit"),
+    lower("dioread_nolock"),
+    lower("dioread_lock"),
+    lower("max_batch_time"),
+    lower("min_batch_time"),
+    lower("stripe"),
+    lower("resuid"),
+    lower("resgid"),
+    lower("sb"),
+    lower("init_itable"),
+    lower("noinit_itable"),
+    lower("block_validity"),
+    lower("noblock_validity"),
+    lower("quota"),
+    lower("noquota"),
+    lower("usrquota"),
+    lower("grpquota"),
+    lower("prjquota"),
+    lower("uquota"),
+    lower("gquota"),
+    lower("pquota"),
+    lower("uqnoenforce"),
+    lower("gqnoenforce"),
+    lower("pqnoenforce"),
+    lower("usrjquota"),
+    lower("grpjquota"),
+    lower("jqfmt"),
+    lower("nouid32"),
+    lower("test_dummy_encryption"),
+    lower("inlinecrypt"),
+    lower("dax"),
+    lower("abort"),
+    lower("debug"),
+    lower("grpid"),
+    lower("nogrpid"),
+    lower("bsdgroups"),
+    lower("sysvgroups"),
+    lower("inode64"),
+    lower("inode32"),
+    lower("largeio"),
+    lower("nolargeio"),
+    lower("logbufs"),
+    lower("logbsize"),
+    lower("logdev"),
+    lower("rtdev"),
+    lower("wsync"),
+    lower("nouuid"),
+    lower("noalign"),
+    lower("sunit"),
+    lower("swidth"),
+    lower("allocsize"),
+    lower("attr2"),
+    lower("noattr2"),
+    lower("filestreams"),
+    lower("ikeep"),
+    lower("noikeep"),
+    lower("prefetch_block_bitmaps"),
     ignored("defaults"),
     ignored("auto"),
     ignored("noauto"),

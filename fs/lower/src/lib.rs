@@ -1,0 +1,167 @@
+//! The lower mount: the kernel's own ext4 or XFS below a writable mount of ours.
+//!
+//! The kernel's driver stays the only writer of the volume. [`Lower`] mounts it where nobody else sees it and carries out
+//! there what programs ask, as whoever asked, so that owners, ACLs, quotas and journals are the kernel's affair. It knows
+//! of each file whether media and page cache may differ, so that whoever reads the media directly knows when it must not.
+#![deny(unsafe_code)]
+
+mod attributes;
+mod contents;
+mod directories;
+mod mount;
+mod names;
+mod nodes;
+mod open_files;
+mod placement;
+mod sys;
+mod volume;
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, OFlags, Statx, StatxFlags, statx};
+use rustix::io::Errno;
+
+pub use attributes::{Change, Moment};
+pub use contents::{Contents, ReadGuard, State};
+pub use directories::{Listed, OpenDirectory};
+pub use mount::{LowerAttributes, LowerError, LowerOptions};
+pub use names::Create;
+pub use open_files::{FileIoctl, OpenFile};
+pub use sys::identity::{Assumed, Identity};
+pub use volume::LowerVolume;
+
+use mount::PrivateMount;
+use nodes::Nodes;
+use sys::handles::KernelHandle;
+
+/// The result of what the kernel's driver was asked; its answers are passed on as they are.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+/// A volume mounted by the kernel's own driver, for us alone. All methods may be called from any thread.
+#[derive(Debug)]
+pub struct Lower {
+    mount: PrivateMount,
+    root: u64,
+    nodes: Nodes,
+    contents: Contents,
+}
+
+/// An inode that was found, and what `stat` tells of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    /// The inode number.
+    pub ino: u64,
+    /// Differs when the number is used again.
+    pub generation: u64,
+    /// Everything else.
+    pub stat: Statx,
+}
+
+const STAT: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
+
+impl Lower {
+    /// Mounts a block device or an image.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, or the kernel's driver refuses.
+    pub fn mount(path: &Path, options: &LowerOptions) -> std::result::Result<Self, LowerError> {
+        let mount = PrivateMount::new(path, options)?;
+        let refused = |source| LowerError::Refused {
+            format: options.format,
+            path: path.to_owned(),
+            step: "looking at the root directory".to_owned(),
+            source,
+            told: String::new(),
+        };
+        let lower = Self { mount, root: 0, nodes: Nodes::default(), contents: Contents::default() };
+        let handle = KernelHandle::of(&lower.mount.root).map_err(refused)?;
+        let stat = stat_of(&lower.mount.root).map_err(refused)?;
+        // Never forgotten: FUSE's root is there from the beginning.
+        lower.nodes.told(stat.stx_ino, handle);
+        Ok(Self { root: stat.stx_ino, ..lower })
+    }
+
+    /// The inode number of the root directory.
+    #[must_use]
+    pub fn root(&self) -> u64 {
+        self.root
+    }
+
+    /// The block device that the kernel's driver is on.
+    #[must_use]
+    pub fn device(&self) -> &Path {
+        &self.mount.device
+    }
+
+    /// What is known of files' contents.
+    #[must_use]
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// How many nodes the kernel's FUSE knows.
+    #[must_use]
+    pub fn node_count(&self) -> usize {
+        self.nodes.count()
+    }
+
+    /// Notes that the kernel's FUSE has forgotten a node.
+    pub fn forget(&self, ino: u64, times: u64) {
+        if ino != self.root {
+            self.nodes.forgotten(ino, times);
+        }
+    }
+
+    /// Notes that the kernel's FUSE was told of a node: it will ask by its number from now on.
+    pub(crate) fn told(&self, fd: &OwnedFd) -> Result<Found> {
+        let handle = KernelHandle::of(fd)?;
+        let stat = stat_of(fd)?;
+        self.nodes.told(stat.stx_ino, handle);
+        Ok(Found { ino: stat.stx_ino, generation: handle.generation(), stat })
+    }
+
+    /// A descriptor of a node that only names it.
+    pub(crate) fn path(&self, ino: u64) -> Result<OwnedFd> {
+        self.reopen(ino, OFlags::PATH)
+    }
+
+    /// Opens a node, whatever became of its name.
+    pub(crate) fn reopen(&self, ino: u64, flags: OFlags) -> Result<OwnedFd> {
+        self.nodes.handle(ino)?.open(&self.mount.root, flags | OFlags::NOFOLLOW)
+    }
+
+    /// What `stat` tells of a node.
+    ///
+    /// # Errors
+    /// `ESTALE` where it is not on the volume any more.
+    pub fn stat(&self, ino: u64) -> Result<Statx> {
+        stat_of(&self.path(ino)?)
+    }
+
+    /// Makes everything durable that was written.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn sync(&self) -> Result<()> {
+        rustix::fs::syncfs(&self.reopen(self.root, OFlags::RDONLY | OFlags::DIRECTORY)?)
+    }
+
+    /// Lets the volume be written, or not any more.
+    ///
+    /// # Errors
+    /// What the kernel's driver says: `EBUSY` where files are open for writing.
+    pub fn set_read_only(&self, read_only: bool) -> Result<()> {
+        self.mount.set_read_only(read_only)
+    }
+}
+
+fn stat_of(fd: &OwnedFd) -> Result<Statx> {
+    statx(fd, c"", AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW, STAT)
+}
+
+/// The name in `/proc` by which calls that only know paths reach what a descriptor stands for.
+pub(crate) fn proc_path(fd: &OwnedFd) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}

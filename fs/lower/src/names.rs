@@ -1,0 +1,141 @@
+//! Names: looking them up, making, moving and removing them.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, linkat, mkdirat, mknodat, openat, readlinkat, renameat_with, symlinkat, unlinkat};
+use rustix::io::Errno;
+
+use crate::open_files::OpenFile;
+use crate::sys::identity::{Assumed, Identity};
+use crate::{Found, Lower, Result, proc_path};
+
+/// What a new file is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Create {
+    /// Whose it is.
+    pub who: Identity,
+    /// Type and permission bits.
+    pub mode: u32,
+    /// Permission bits that the caller leaves out where the directory has no default ACL.
+    pub umask: u32,
+}
+
+fn name_of(name: &OsStr) -> Result<CString> {
+    CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)
+}
+
+impl Lower {
+    fn child(&self, parent: &OwnedFd, name: &CStr) -> Result<Found> {
+        self.told(&openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
+    /// Looks a name up; the node is then known.
+    ///
+    /// # Errors
+    /// `ENOENT` where there is no such name.
+    pub fn lookup(&self, parent: u64, name: &OsStr) -> Result<Found> {
+        self.child(&self.path(parent)?, &name_of(name)?)
+    }
+
+    /// Makes a file that is no directory and no symbolic link; `device` where it is a device.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn make_node(&self, parent: u64, name: &OsStr, create: &Create, device: u64) -> Result<Found> {
+        let (parent, name) = (self.path(parent)?, name_of(name)?);
+        let kind = FileType::from_raw_mode(create.mode);
+        let mode = Mode::from_raw_mode(create.mode);
+        let acting = Assumed::creating(&create.who, create.mode, create.umask);
+        // Who may make devices was decided above; below it needs a capability that has no say here.
+        mknodat(&parent, &*name, kind, mode, device)?;
+        drop(acting);
+        self.child(&parent, &name)
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn make_directory(&self, parent: u64, name: &OsStr, create: &Create) -> Result<Found> {
+        let (parent, name) = (self.path(parent)?, name_of(name)?);
+        let acting = Assumed::creating(&create.who, create.mode, create.umask);
+        mkdirat(&parent, &*name, Mode::from_raw_mode(create.mode))?;
+        drop(acting);
+        self.child(&parent, &name)
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn make_symlink(&self, parent: u64, name: &OsStr, target: &OsStr, who: &Identity) -> Result<Found> {
+        let (parent, name) = (self.path(parent)?, name_of(name)?);
+        let acting = Assumed::new(who);
+        symlinkat(&*name_of(target)?, &parent, &*name)?;
+        drop(acting);
+        self.child(&parent, &name)
+    }
+
+    /// Makes a file and opens it.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn create(&self, parent: u64, name: &OsStr, create: &Create, flags: i32) -> Result<(Found, OpenFile)> {
+        let (parent, name) = (self.path(parent)?, name_of(name)?);
+        let exclusive = OFlags::from_bits_retain(flags.cast_unsigned()) & OFlags::EXCL;
+        let flags = OpenFile::flags(flags) | OFlags::CREATE | exclusive;
+        let acting = Assumed::creating(&create.who, create.mode, create.umask);
+        let file = openat(&parent, &*name, flags, Mode::from_raw_mode(create.mode))?;
+        drop(acting);
+        let found = self.told(&file)?;
+        Ok((found, self.opened(found.ino, file, flags)))
+    }
+
+    /// Gives a file a further name.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn link(&self, ino: u64, parent: u64, name: &OsStr) -> Result<Found> {
+        let (file, parent, name) = (self.path(ino)?, self.path(parent)?, name_of(name)?);
+        linkat(rustix::fs::CWD, proc_path(&file), &parent, &*name, AtFlags::SYMLINK_FOLLOW)?;
+        self.child(&parent, &name)
+    }
+
+    /// Removes a name that is no directory's.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn unlink(&self, parent: u64, name: &OsStr) -> Result<()> {
+        unlinkat(self.path(parent)?, &*name_of(name)?, AtFlags::empty())
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn remove_directory(&self, parent: u64, name: &OsStr) -> Result<()> {
+        unlinkat(self.path(parent)?, &*name_of(name)?, AtFlags::REMOVEDIR)
+    }
+
+    /// Moves a name; `flags` are those of `renameat2(2)`.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn rename(&self, from: (u64, &OsStr), to: (u64, &OsStr), flags: u32, who: &Identity) -> Result<()> {
+        let (old, new) = (self.path(from.0)?, self.path(to.0)?);
+        let flags = RenameFlags::from_bits_retain(flags);
+        // A whiteout is a new file.
+        let _acting = flags.contains(RenameFlags::WHITEOUT).then(|| Assumed::new(who));
+        renameat_with(&old, &*name_of(from.1)?, &new, &*name_of(to.1)?, flags)
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// `EINVAL` where it is none.
+    pub fn read_link(&self, ino: u64) -> Result<Vec<u8>> {
+        readlinkat(self.path(ino)?, c"", Vec::new()).map(CString::into_bytes)
+    }
+}
