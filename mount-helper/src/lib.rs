@@ -1,4 +1,5 @@
-//! What mount(8) runs for `mount -t homifs` and for lines of `/etc/fstab` (mount(8), "External helpers").
+//! What mount(8) runs for `mount -t homifs` and for lines of `/etc/fstab`, and umount(8) for our mounts (both manuals,
+//! "External helpers").
 //!
 //! The helper checks what it was told, joins another mount namespace where asked, and runs `homifs mount`, which
 //! returns when the mount answers. On success it prints nothing.
@@ -7,6 +8,7 @@
 mod arguments;
 mod namespace;
 mod program;
+mod unmount;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -56,7 +58,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(name.to_string_lossy().into_owned())
     });
     let name = name.unwrap_or_else(|| "mount.homifs".to_owned());
-    match arguments::parse(arguments).and_then(|invocation| carry_out(&invocation)) {
+    let result = if name.starts_with("umount.") {
+        unmount::carry_out(arguments)
+    } else {
+        arguments::parse(arguments).and_then(|invocation| carry_out(&invocation))
+    };
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("{name}: {error}");

@@ -1,7 +1,10 @@
 //! `homifs umount`.
 
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::Command;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
@@ -24,6 +27,7 @@ pub(crate) fn run(arguments: &Umount) -> Result {
         return as_user(arguments);
     }
     let flags = if arguments.lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    let daemon = if arguments.lazy { None } else { Daemon::of(directory) };
     rustix::mount::unmount(directory, flags | UnmountFlags::NOFOLLOW).map_err(|error| match error {
         Errno::BUSY => refused(
             "files on it are open or it is somebody's working directory; close them, or use --lazy"
@@ -31,7 +35,40 @@ pub(crate) fn run(arguments: &Umount) -> Result {
         ),
         Errno::PERM => Failure { code: exit::USAGE, ..refused("that needs root".to_owned()) },
         other => refused(std::io::Error::from(other).to_string()),
-    })
+    })?;
+    if daemon.is_some_and(|daemon| !daemon.ends()) {
+        return Err(refused(format!(
+            "it is unmounted, but the process that served it did not end within {} s, and may still hold the device",
+            PATIENCE.tv_sec
+        )));
+    }
+    Ok(())
+}
+
+/// How long the last writes may take.
+const PATIENCE: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
+
+/// The process that serves a mount. The device is free when it has ended, not when the mount is gone.
+struct Daemon(OwnedFd);
+
+impl Daemon {
+    fn of(directory: &Path) -> Option<Self> {
+        let state = std::fs::read(directory.join(".homi/state")).ok()?;
+        let state: serde_json::Value = serde_json::from_slice(&state).ok()?;
+        let pid = i32::try_from(state.get("pid")?.as_i64()?).ok()?;
+        // In another PID namespace the number is somebody else's.
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        if !name.starts_with("homifs") {
+            return None;
+        }
+        let pid = rustix::process::Pid::from_raw(pid)?;
+        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok().map(Self)
+    }
+
+    fn ends(&self) -> bool {
+        let mut process = [PollFd::new(&self.0, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut process, Some(&PATIENCE))).is_ok_and(|ended| ended > 0)
+    }
 }
 
 /// An ordinary user's mounts are fusermount3's affair; it says itself why it refuses.

@@ -125,6 +125,8 @@ impl Filesystem for Writable {
             | InitFlags::FUSE_HAS_IOCTL_DIR
             | InitFlags::FUSE_POSIX_ACL
             | InitFlags::FUSE_DONT_MASK
+            // Else the kernel asks for `security.capability` before each write.
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP;
         for flag in wanted.iter() {
             if config.add_capabilities(flag).is_err() {
@@ -317,7 +319,7 @@ impl Filesystem for Writable {
             return self.own.write(request, node, handle, offset, data, write_flags, flags, owner, reply);
         };
         let Some(file) = open.file() else { return reply.error(Errno::EISDIR) };
-        match file.write(offset, data) {
+        match file.write(offset, data, &identity(request)) {
             Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
             Err(error) => reply.error(errno(error)),
         }
@@ -461,7 +463,7 @@ impl Filesystem for Writable {
 
     fn fallocate(
         &self,
-        _request: &Request,
+        request: &Request,
         _node: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -470,7 +472,7 @@ impl Filesystem for Writable {
         reply: ReplyEmpty,
     ) {
         match self.handles.get(handle).as_deref().and_then(Opened::file) {
-            Some(file) => done!(self.lower.allocate(file, mode, offset, length), reply),
+            Some(file) => done!(self.lower.allocate(file, mode, offset, length, &identity(request)), reply),
             None => reply.error(Errno::EBADF),
         }
     }
@@ -495,7 +497,7 @@ impl Filesystem for Writable {
 
     fn copy_file_range(
         &self,
-        _request: &Request,
+        request: &Request,
         _node: INodeNo,
         from: FileHandle,
         from_offset: u64,
@@ -509,7 +511,7 @@ impl Filesystem for Writable {
         let (from, to) = (self.handles.get(from), self.handles.get(to));
         let files = from.as_deref().and_then(Opened::file).zip(to.as_deref().and_then(Opened::file));
         let Some((from, to)) = files else { return reply.error(Errno::EBADF) };
-        match self.lower.copy(from, from_offset, to, to_offset, length.min(1 << 30)) {
+        match self.lower.copy((from, from_offset), (to, to_offset), length.min(1 << 30), &identity(request)) {
             Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
             Err(error) => reply.error(errno(error)),
         }

@@ -8,6 +8,7 @@ use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, fdatasync, fsync, 
 use rustix::io::{Errno, pread, pwrite};
 
 use crate::contents::{ReadGuard, State};
+use crate::sys::identity::{Assumed, Identity};
 use crate::sys::{cached, ioctls};
 use crate::{Lower, Result, placement, stat_of};
 
@@ -92,8 +93,9 @@ impl Lower {
     ///
     /// # Errors
     /// What the kernel's driver says.
-    pub fn allocate(&self, open: &OpenFile, mode: i32, offset: u64, length: u64) -> Result<()> {
+    pub fn allocate(&self, open: &OpenFile, mode: i32, offset: u64, length: u64, who: &Identity) -> Result<()> {
         let _alone = self.contents.change(open.ino);
+        let _acting = Assumed::new(who);
         let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
         fallocate(&open.file, mode, offset, length)
     }
@@ -102,9 +104,15 @@ impl Lower {
     ///
     /// # Errors
     /// What the kernel's driver says.
-    pub fn copy(&self, from: &OpenFile, from_offset: u64, to: &OpenFile, to_offset: u64, length: u64) -> Result<usize> {
+    pub fn copy(
+        &self,
+        (from, mut from_offset): (&OpenFile, u64),
+        (to, mut to_offset): (&OpenFile, u64),
+        length: u64,
+        who: &Identity,
+    ) -> Result<usize> {
         let _alone = self.contents.change(to.ino);
-        let (mut from_offset, mut to_offset) = (from_offset, to_offset);
+        let _acting = Assumed::new(who);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         rustix::fs::copy_file_range(&from.file, Some(&mut from_offset), &to.file, Some(&mut to_offset), length)
     }
@@ -200,7 +208,8 @@ impl OpenFile {
     ///
     /// # Errors
     /// What the kernel's driver says.
-    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<usize> {
+    pub fn write(&self, offset: u64, bytes: &[u8], who: &Identity) -> Result<usize> {
+        let _acting = Assumed::new(who);
         let mut written = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
             let at = offset.checked_add(extents_core::to_u64(written)).ok_or(Errno::INVAL)?;

@@ -44,7 +44,7 @@ impl Writable {
     ) -> io::Result<Option<std::sync::Arc<BackingId>>> {
         self.backings.take(file.ino(), || {
             // What is written past us is written as whoever opened the file first: quotas and reserved blocks are theirs.
-            let _acting = Assumed::new(who);
+            let _acting = Assumed::for_writers(who);
             register()
         })
     }

@@ -67,6 +67,22 @@ impl Assumed {
         Self { changed, capabilities: before, groups: None, umask: None, _here: PhantomData }
     }
 
+    /// As [`new`](Self::new), for registering a file below that others will write past us, as this one: bits that make
+    /// programs run as somebody else are then lost with the first write, whoever writes. (The kernel's own driver lets
+    /// root keep them; here root may be the one who opened, and another the one who writes.)
+    #[must_use]
+    pub fn for_writers(who: &Identity) -> Self {
+        let mut assumed = Self::new(who);
+        if who.uid == 0
+            && let Ok(before) = capabilities(None)
+        {
+            assumed.capabilities = Some(before);
+            let effective = before.effective - CapabilitySet::FSETID;
+            let _ = set_capabilities(None, CapabilitySets { effective, ..before });
+        }
+        assumed
+    }
+
     /// As [`new`](Self::new), for making a file with these permission bits, less those of `umask` where the directory
     /// has no default ACL.
     pub(crate) fn creating(who: &Identity, mode: u32, umask: u32) -> Self {
