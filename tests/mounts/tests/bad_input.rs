@@ -65,7 +65,7 @@ fn wrong_options_are_refused() -> Result<()> {
     let (image, _) = image_of("ext4-default")?;
     refuse(&image, "ro,no_such_option", 1, &["no_such_option"])?;
     refuse(&image, "depth=none", 1, &["depth"])?;
-    refuse(&image, "rw", 1, &["rw"])?;
+    refuse(&image, "rw,norecovery", 1, &["norecovery"])?;
     refuse(&image, "ro,fs=xfs", 32, &["XFS", "ext4"])?;
     refuse(&image, "ro,partition=3", 32, &["partition"])
 }
