@@ -17,6 +17,7 @@ use rustix::fs::{SealFlags, fcntl_get_seals};
 
 use crate::ClientLimits;
 use crate::file::{FileBacking, ServedFile};
+use crate::ledger::{Account, Ledger};
 use crate::refusal::Refusal;
 
 /// Where data buffers lie on a client's bus, from the first to below the last address.
@@ -40,6 +41,8 @@ pub(crate) struct Client {
     pub(crate) queues: ClientQueues,
     status: Arc<Region>,
     counters: Arc<ClientCounters>,
+    ledger: Arc<Ledger>,
+    account: Arc<Account>,
     held: Mutex<Held>,
 }
 
@@ -64,6 +67,7 @@ impl Client {
         caller: Caller,
         limits: ClientLimits,
         workers: usize,
+        ledger: Arc<Ledger>,
     ) -> Result<Self, Refusal> {
         let failed = |error: &dyn std::error::Error| {
             Refusal::new(libc::ENOMEM, format!("no room for a client: {error}"))
@@ -86,8 +90,10 @@ impl Client {
         let counters = homifs.client_counters();
         counters.clients.fetch_add(1, Ordering::Relaxed);
         let held = Held { next_iova: BUFFERS.start, ..Held::default() };
+        let account = ledger.open(id, &caller);
+        let held = Mutex::new(held);
         let client =
-            Self { id, homifs, caller, limits, subsystem, queues, status, counters, held: Mutex::new(held) };
+            Self { id, homifs, caller, limits, subsystem, queues, status, counters, ledger, account, held };
         client.set_state(STATE_SERVING);
         Ok(client)
     }
@@ -157,9 +163,10 @@ impl Client {
             let start = base + u64::from(number) * stride;
             let pair = first + u16::try_from(number).unwrap_or(u16::MAX - first);
             let made = self.queues.create_pair(pair, entries, start, start + submissions);
-            made.map_err(|status| {
+            let tally = made.map_err(|status| {
                 Refusal::new(libc::EIO, format!("queue pair {pair} cannot be made: {status}"))
             })?;
+            self.account.add_queue(tally);
             held.pairs = pair;
         }
         held.rings.push(Arc::clone(&memory));
@@ -254,6 +261,7 @@ impl Client {
             let added = self.subsystem.add_namespace(options);
             added.map_err(|error| Refusal::new(libc::EINVAL, error.to_string()))?;
         }
+        self.account.add_file(nsid, Arc::clone(&served.tally));
         held.files.insert(nsid, served);
         self.set_lease(nsid, LEASE_HELD);
         self.counters.files.fetch_add(1, Ordering::Relaxed);
@@ -277,14 +285,13 @@ impl Client {
         // A file without bytes has no namespace.
         let _ = self.subsystem.remove_namespace(nsid);
         self.set_lease(nsid, LEASE_FREE);
-        self.forget(&file);
+        self.forget(nsid);
         Ok(())
     }
 
-    fn forget(&self, file: &ServedFile) {
+    fn forget(&self, nsid: u32) {
         self.counters.files.fetch_sub(1, Ordering::Relaxed);
-        self.counters.commands.fetch_add(file.commands.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.counters.bytes.fetch_add(file.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.account.close_file(nsid);
     }
 
     /// The state of a lease, and one more change of it.
@@ -323,11 +330,12 @@ impl Client {
             );
         }
         self.counters.buffer_bytes.fetch_sub(held.buffer_bytes, Ordering::Relaxed);
-        for (nsid, file) in std::mem::take(&mut held.files) {
+        for nsid in std::mem::take(&mut held.files).into_keys() {
             let _ = self.subsystem.remove_namespace(nsid);
-            self.forget(&file);
+            self.forget(nsid);
         }
         *held = Held { pairs: held.pairs, ..Held::default() };
+        self.ledger.close(self.id);
         self.counters.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,11 +1,12 @@
 //! A file as the blocks of a namespace.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use engine_block::{Operation, RangeRequest, Window, Windows};
 use engine_controller::backing::{BitBucket, Io, Memory, Started};
+use engine_controller::tally::Tally;
 use engine_controller::{Backing, BackingQueue, Commons, ControllerError};
 use engine_dma::{Access, to_usize};
 use engine_nvme_spec::Status;
@@ -13,6 +14,7 @@ use extents_core::{Extent, ExtentFlags};
 use homifs_core::{Homifs, Redeemed};
 use parking_lot::Mutex;
 
+use crate::ledger::FileTally;
 use crate::share::Share;
 
 /// A file that a client has open, whatever happens to it.
@@ -24,15 +26,14 @@ pub(crate) struct ServedFile {
     pub(crate) number: u32,
     block: u32,
     revoked: AtomicBool,
-    pub(crate) commands: AtomicU64,
-    pub(crate) bytes: AtomicU64,
+    pub(crate) tally: Arc<FileTally>,
 }
 
 impl ServedFile {
     pub(crate) fn new(homifs: Arc<Homifs>, file: Redeemed, number: u32) -> Self {
         let block = homifs.device().info().logical_block.max(512);
-        let (commands, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { homifs, file, number, block, revoked: AtomicBool::new(false), commands, bytes }
+        let tally = FileTally::new(file.ino.0);
+        Self { homifs, file, number, block, revoked: AtomicBool::new(false), tally }
     }
 
     /// Bytes of a block of the namespace: what the device reads by itself.
@@ -65,6 +66,10 @@ impl Backing for FileBacking {
 
     fn describe(&self) -> String {
         format!("inode {} of {}", self.0.file.ino.0, self.0.homifs.source())
+    }
+
+    fn tally(&self) -> Option<Arc<Tally>> {
+        Some(self.0.tally.shard())
     }
 
     fn queue(&self, depth: u32) -> Result<Box<dyn BackingQueue>, ControllerError> {
@@ -107,8 +112,6 @@ impl FileQueue {
     fn read(&mut self, io: &Io, memory: &mut Memory<'_>) -> Result<Started, Status> {
         let windows = memory.windows(Access::ReadWrite, &mut self.bucket)?;
         let file = Arc::clone(&self.file);
-        file.commands.fetch_add(1, Ordering::Relaxed);
-        file.bytes.fetch_add(io.length, Ordering::Relaxed);
         let mut parts = Parts { windows: &windows, file: &file, ranges: Vec::new() };
         // The block that the file ends in holds whatever the device has after it; the client gets zeros.
         let (end, whole) =

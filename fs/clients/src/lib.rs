@@ -12,7 +12,9 @@
 mod client;
 mod crew;
 mod file;
+mod ledger;
 mod limits;
+mod metrics;
 mod packet;
 mod refusal;
 mod server;

@@ -20,15 +20,18 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::ClientLimits;
 use crate::client::{Client, next_number};
 use crate::crew::Crew;
+use crate::ledger::Ledger;
 use crate::packet::{Connection, Packet, registered};
 use crate::refusal::Refusal;
 
-/// A client that has come in.
+/// A client that has come in: whom it talks to.
+#[derive(Clone)]
 pub(crate) struct Session {
     pub(crate) homifs: Arc<Homifs>,
     pub(crate) crew: Arc<Crew>,
     pub(crate) workers: usize,
     pub(crate) limits: ClientLimits,
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 /// What is sent back: the body, and descriptors of these.
@@ -111,8 +114,9 @@ impl Session {
             }
             let (homifs, caller) = (Arc::clone(&self.homifs), caller.clone());
             let (limits, workers) = (self.limits, self.workers);
-            let made =
-                in_the_background(move || Client::new(next_number(), homifs, caller, limits, workers)).await;
+            let ledger = Arc::clone(&self.ledger);
+            let make = move || Client::new(next_number(), homifs, caller, limits, workers, ledger);
+            let made = in_the_background(make).await;
             let answer = made.map(|made| {
                 let made = Arc::new(made);
                 let (welcome, status) = made.welcome();

@@ -18,9 +18,12 @@ use crate::homifs::Homifs;
 pub trait Clients: Send + Sync + Debug {
     /// Takes back every file with this inode from every client; how many there were.
     fn revoke(&self, inode: u64) -> usize;
+
+    /// Adds what clients did to the text that Prometheus reads.
+    fn write_metrics(&self, text: &mut String);
 }
 
-/// What clients have and did.
+/// What clients have.
 #[derive(Debug, Default)]
 pub struct ClientCounters {
     /// Clients that are connected.
@@ -31,10 +34,6 @@ pub struct ClientCounters {
     pub buffer_bytes: AtomicU64,
     /// Files that they have open.
     pub files: AtomicU64,
-    /// Commands on files that they closed.
-    pub commands: AtomicU64,
-    /// Bytes that those commands read.
-    pub bytes: AtomicU64,
 }
 
 /// A mount's door, once somebody listens.
@@ -72,10 +71,17 @@ impl Homifs {
         self.door().open.set(open).map_err(|_| FsError::Invalid)
     }
 
-    /// What clients have and did.
+    /// What clients have.
     #[must_use]
     pub fn client_counters(&self) -> Arc<ClientCounters> {
         Arc::clone(&self.door().counters)
+    }
+
+    /// Adds what clients did to a text for Prometheus.
+    pub(crate) fn write_client_metrics(&self, text: &mut String) {
+        if let Some(open) = self.door().open.get() {
+            open.clients.write_metrics(text);
+        }
     }
 
     /// Takes a file back from every client; how many had it.

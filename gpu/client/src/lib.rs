@@ -16,8 +16,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Unsafe code stands in one module, [`memory`], which maps what is shared.
+//! Unsafe code stands in two modules: [`memory`] maps what is shared, [`control`] makes one ioctl.
 
+pub mod control;
 mod error;
 mod file;
 pub mod memory;
