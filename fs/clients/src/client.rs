@@ -52,6 +52,7 @@ struct Held {
     pairs: u16,
     /// Memory of queues, which its pairs use.
     rings: Vec<Arc<Region>>,
+    ring_bytes: u64,
     /// Buffers by bus address: their bytes.
     buffers: HashMap<u64, u64>,
     buffer_bytes: u64,
@@ -120,7 +121,7 @@ impl Client {
         let welcome = Welcome {
             client: self.id.into(),
             status_length: to_u64(self.status.length()).into(),
-            max_buffer_bytes: limits.buffer_bytes.into(),
+            max_buffer_bytes: limits.memory.into(),
             max_buffers: limits.buffers.into(),
             max_queues: limits.queues.into(),
             max_entries: limits.entries.into(),
@@ -151,6 +152,13 @@ impl Client {
         let completions = (u64::from(entries) * 16).next_multiple_of(to_u64(PAGE));
         let stride = submissions + completions;
         let length = stride * u64::from(count);
+        let left = self.limits.memory.saturating_sub(held.buffer_bytes + held.ring_bytes);
+        if length > left {
+            let text = format!(
+                "{count} queue pairs of {entries} entries take {length} bytes: this client may have {left} more"
+            );
+            return Err(Refusal::new(libc::EDQUOT, text));
+        }
         let memory = Region::shared(c"homi-queues", to_usize(length)).map_err(Refusal::from_system)?;
         let first = held.pairs + 1;
         // Pairs are never given back one by one, so their addresses are never used twice.
@@ -170,6 +178,7 @@ impl Client {
             held.pairs = pair;
         }
         held.rings.push(Arc::clone(&memory));
+        held.ring_bytes += length;
         self.counters.queue_pairs.fetch_add(count.into(), Ordering::Relaxed);
         let doorbells = Arc::clone(self.queues.doorbells());
         // Where they begin in the file that the client gets.
@@ -200,7 +209,7 @@ impl Client {
             return Err(Refusal::new(libc::EPERM, text.into()));
         }
         let mut held = self.held.lock();
-        let left = self.limits.buffer_bytes - held.buffer_bytes;
+        let left = self.limits.memory.saturating_sub(held.buffer_bytes + held.ring_bytes);
         if held.buffers.len() >= to_usize(self.limits.buffers.into()) || length > left {
             let text = format!("{length} bytes cannot be registered: this client may register {left} more");
             return Err(Refusal::new(libc::EDQUOT, text));

@@ -126,7 +126,8 @@ fn stats_tell_of_each_client_queue_and_file_what_was_read() -> Result<()> {
     ensure!(client["mean_seconds"].as_f64().is_some_and(|mean| mean > 0.0 && mean < 10.0), "{client}");
     let queue = of("queues", &|work| work["queue"] == "1")?;
     ensure!(queue["count"] == client["count"] && queue["read_bytes"] == client["read_bytes"], "{queue}");
-    let file = of("files", &|work| work["file"] == kept.nsid().to_string())?;
+    let kept_number = kept.nsid().to_string();
+    let file = of("files", &|work| work["file"] == *kept_number)?;
     ensure!((&file["count"], &file["read_bytes"]) == (&3.into(), &(3 * 4096).into()), "{file}");
     let closed = of("files", &|work| work["file"] == "closed")?;
     ensure!(
@@ -158,11 +159,9 @@ fn stats_tell_of_each_client_queue_and_file_what_was_read() -> Result<()> {
         })
     };
     let told = stats(&mount)?;
-    for (kind, key, value) in [
-        ("clients", "client", &*number),
-        ("queues", "queue", "2"),
-        ("files", "file", &kept.nsid().to_string()),
-    ] {
+    for (kind, key, value) in
+        [("clients", "client", &*number), ("queues", "queue", "2"), ("files", "file", &*kept_number)]
+    {
         ensure!(failed(&told, kind, key, value), "{kind}: {told}");
     }
     let table = homifs(&["stats", shown(mount.path())?])?.map_err(anyhow::Error::msg)?;
@@ -183,4 +182,52 @@ fn stats_tell_of_each_client_queue_and_file_what_was_read() -> Result<()> {
         ensure!(start.elapsed().as_secs() < 10, "{told}");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
+}
+
+/// The errno and the sentence of a refusal.
+fn refusal<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> Result<(i32, String)> {
+    match answer {
+        Err(ClientError::Refused { errno, text }) => Ok((errno, text)),
+        other => anyhow::bail!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn limits_of_the_mount_hold_for_each_client_and_all_of_them() -> Result<()> {
+    skip_if!(machine::cannot_mount_fuse());
+    let limits = "clients=1,client_sessions=2,client_queues=3,client_depth=64,client_memory=256K,client_buffers=2,\
+                  client_files=2";
+    let mount = HomifsMount::new(&image_of("ext4-default")?.0, limits)?;
+    let files = files_of(&mount, 4096)?;
+    let session = Session::of_file(File::open(&files[0])?)?;
+    let told = session.limits();
+    ensure!((told.queues, told.entries, told.buffers, told.files) == (3, 64, 2, 2), "{told:?}");
+    ensure!(told.buffer_bytes == 256 << 10, "{told:?}");
+
+    ensure!(refusal(session.queues(1, 128))?.0 == libc::EINVAL);
+    let _queues = session.queues(3, 64)?;
+    ensure!(refusal(session.queues(1, 64))?.0 == libc::EDQUOT);
+    // What the queues have, the buffers have not: 3 pairs of 64 entries of 64 and 16 bytes, in whole pages.
+    let _buffer = session.buffer((256 << 10) - 3 * 8192 - 4096)?;
+    ensure!(refusal(session.buffer(8192))?.0 == libc::EDQUOT);
+    let last = session.buffer(4096)?;
+    ensure!(refusal(session.buffer(4096))?.0 == libc::EDQUOT);
+    drop(last);
+    session.buffer(4096)?;
+    let opened = [session.open(File::open(&files[0])?)?, session.open(File::open(&files[1])?)?];
+    ensure!(refusal(session.open(File::open(&files[0])?))?.0 == libc::EMFILE);
+    drop(opened);
+    session.open(File::open(&files[0])?)?;
+
+    // Another client has limits of its own; a third is one too many.
+    let other = Session::of_file(File::open(&files[0])?)?;
+    let _others = other.queues(3, 64)?;
+    ensure!(Session::of_file(File::open(&files[0])?).is_err(), "a third client came in");
+    drop((other, _others));
+    let start = std::time::Instant::now();
+    while Session::of_file(File::open(&files[0])?).is_err() {
+        ensure!(start.elapsed().as_secs() < 10, "no place became free");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Ok(())
 }
