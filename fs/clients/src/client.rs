@@ -1,24 +1,26 @@
 //! One client: its queues, its memory, its files.
 
+mod files;
+
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine_controller::{ClientQueues, ControllerOptions, NamespaceOptions, Subsystem};
+use engine_controller::{ClientQueues, ControllerOptions, Subsystem};
 use engine_dma::{Access, PAGE, Region, to_u64, to_usize};
 use homi_abi::session::{
-    ASLEEP, BufferReply, BufferRequest, FileReply, Handle, LEASE_FREE, LEASE_HELD, LEASE_REVOKED,
-    QUEUES_MEDIATED, Queues, QueuesRequest, STATE_ENDING, STATE_SERVING, Status, WELCOME_SGL, Welcome,
+    ASLEEP, BufferReply, BufferRequest, LEASE_REVOKED, QUEUES_MEDIATED, Queues, QueuesRequest, STATE_ENDING,
+    STATE_SERVING, Status, WELCOME_SGL, Welcome,
 };
 use homifs_core::{Caller, ClientCounters, Homifs};
 use parking_lot::Mutex;
 use rustix::fs::{SealFlags, fcntl_get_seals};
 
 use crate::ClientLimits;
-use crate::file::{FileBacking, ServedFile};
 use crate::ledger::{Account, Ledger};
 use crate::refusal::Refusal;
+use crate::served::Served;
 
 /// Where data buffers lie on a client's bus, from the first to below the last address.
 const BUFFERS: std::ops::Range<u64> = 1 << 32..1 << 62;
@@ -57,7 +59,9 @@ struct Held {
     buffers: HashMap<u64, u64>,
     buffer_bytes: u64,
     next_iova: u64,
-    files: HashMap<u32, Arc<ServedFile>>,
+    files: HashMap<u32, Arc<dyn Served>>,
+    /// Bytes of the arenas among them, by number.
+    snapshots: HashMap<u32, u64>,
 }
 
 impl Client {
@@ -250,83 +254,14 @@ impl Client {
         }
     }
 
-    /// Makes the file of a handle a namespace.
-    pub(crate) fn open(&self, handle: &Handle) -> Result<FileReply, Refusal> {
-        let file = self.homifs.redeem(handle, &self.caller).map_err(|error| Refusal::of(&error))?;
-        let mut held = self.held.lock();
-        if held.files.len() >= to_usize(self.limits.files.into()) {
-            let text = format!("this client has {} files open, as many as it may", held.files.len());
-            return Err(Refusal::new(libc::EMFILE, text));
-        }
-        let free = (1..=self.limits.files).find(|number| !held.files.contains_key(number));
-        let nsid = free.ok_or_else(|| Refusal::new(libc::EMFILE, "no number is free for a file".into()))?;
-        let (size, generation, inode) = (file.map.size(), file.generation, file.ino.0);
-        let served = Arc::new(ServedFile::new(Arc::clone(&self.homifs), file, nsid));
-        let block = served.block_size();
-        if size > 0 {
-            let backing = Arc::new(FileBacking(Arc::clone(&served)));
-            let options =
-                NamespaceOptions { nsid: Some(nsid), block_size: block, ..NamespaceOptions::new(backing) };
-            let added = self.subsystem.add_namespace(options);
-            added.map_err(|error| Refusal::new(libc::EINVAL, error.to_string()))?;
-        }
-        self.account.add_file(nsid, Arc::clone(&served.tally));
-        held.files.insert(nsid, served);
-        self.set_lease(nsid, LEASE_HELD);
-        self.counters.files.fetch_add(1, Ordering::Relaxed);
-        Ok(FileReply {
-            nsid: nsid.into(),
-            block_size: block.into(),
-            blocks: size.div_ceil(block.into()).into(),
-            size: size.into(),
-            generation: generation.into(),
-            inode: inode.into(),
-            lease_slot: (nsid - 1).into(),
-            ..FileReply::default()
-        })
-    }
-
-    /// Gives a namespace back.
-    pub(crate) fn close(&self, nsid: u32) -> Result<(), Refusal> {
-        let file = self.held.lock().files.remove(&nsid);
-        let file = file.ok_or_else(|| Refusal::new(libc::ENOENT, format!("no file has number {nsid}")))?;
-        file.revoke();
-        // A file without bytes has no namespace.
-        let _ = self.subsystem.remove_namespace(nsid);
-        self.set_lease(nsid, LEASE_FREE);
-        self.forget(nsid);
-        Ok(())
-    }
-
-    fn forget(&self, nsid: u32) {
-        self.counters.files.fetch_sub(1, Ordering::Relaxed);
-        self.account.close_file(nsid);
-    }
-
-    /// The state of a lease, and one more change of it.
-    fn set_lease(&self, nsid: u32, state: u64) {
-        let place = size_of::<Status>() + to_usize(u64::from(nsid) - 1) * 8;
-        if let Some([word]) = self.status.u64s_at(place, 1) {
-            let changes = (word.load(Ordering::Relaxed) >> 8).wrapping_add(1);
-            word.store(changes << 8 | state, Ordering::Release);
-        }
-    }
-
-    /// Takes back every file with this inode: further commands answer Namespace Not Ready. How many there were.
-    pub(crate) fn revoke(&self, inode: u64) -> usize {
-        let held = self.held.lock();
-        let files = held.files.values().filter(|file| file.file.ino.0 == inode);
-        files.inspect(|file| file.revoke()).inspect(|file| self.set_lease(file.number, LEASE_REVOKED)).count()
-    }
-
     /// Takes everything back, in this order: nothing more is granted, queues are drained and deleted, and only then
     /// memory and files go.
     pub(crate) fn end(&self) {
         self.set_state(STATE_ENDING);
         let mut held = self.held.lock();
         for file in held.files.values() {
-            file.revoke();
-            self.set_lease(file.number, LEASE_REVOKED);
+            file.common().revoke();
+            self.set_lease(file.common().number, LEASE_REVOKED);
         }
         for pair in 1..=held.pairs {
             self.queues.delete_pair(pair);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
-use extents_core::{ExtentMap, Ino, InodeFlags};
+use extents_core::{ExtentMap, Ino, InodeFlags, Metadata};
 use homi_abi::session::Handle;
 use zerocopy::IntoBytes;
 
@@ -95,7 +95,7 @@ impl Homifs {
         self.door().open.get().map(|open| &*open.socket)
     }
 
-    /// A handle of a regular file whose readers the caller is known to be among.
+    /// A handle of a regular file or directory whose readers the caller is known to be among.
     pub(crate) fn handle_of(&self, ino: Ino) -> Result<Vec<u8>> {
         let seal = &self.door().open.get().ok_or(FsError::NotSupported)?.seal;
         let generation = self.volume().metadata(ino)?.generation;
@@ -121,5 +121,30 @@ impl Homifs {
         }
         caller.require(self.volume(), ino, &metadata, access::READ)?;
         Ok(Redeemed { ino, generation, map: self.map_of(ino)? })
+    }
+
+    /// The directory of a handle, if the caller may list and search it.
+    ///
+    /// # Errors
+    /// As [`redeem`](Self::redeem).
+    pub fn redeem_directory(&self, handle: &Handle, caller: &Caller) -> Result<Ino> {
+        let seal = &self.door().open.get().ok_or(FsError::NotSupported)?.seal;
+        let (ino, generation) = seal.check(handle)?;
+        let metadata = self.volume().metadata(ino)?;
+        if u64::from(metadata.generation) != generation || metadata.links == 0 {
+            return Err(FsError::StaleHandle);
+        }
+        if !metadata.is_directory() {
+            return Err(FsError::NotADirectory);
+        }
+        caller.require(self.volume(), ino, &metadata, access::READ | access::SEARCH)?;
+        Ok(ino)
+    }
+
+    /// Whether a caller may read a file, or list and search a directory. Where that cannot be told, it may not.
+    #[must_use]
+    pub fn may_read(&self, metadata: &Metadata, caller: &Caller) -> bool {
+        let wanted = if metadata.is_directory() { access::READ | access::SEARCH } else { access::READ };
+        caller.require(self.volume(), metadata.ino, metadata, wanted).is_ok()
     }
 }

@@ -26,6 +26,7 @@ mod mount;
 mod queue;
 mod reader;
 mod session;
+mod snapshot;
 mod socket;
 
 pub use error::{ClientError, NvmeStatus};
@@ -33,3 +34,4 @@ pub use file::OpenFile;
 pub use queue::{Command, Done, QueuePair, QueuePlaces, QueueSet};
 pub use reader::Reader;
 pub use session::{Buffer, Limits, Session};
+pub use snapshot::Snapshot;
