@@ -12,6 +12,7 @@ use engine_dma::{AddressSpace, MapError, Region};
 use engine_nvme_spec::Status;
 
 use crate::queue::{CompletionQueue, RingMemory, SubmissionQueue, ring_bytes};
+use crate::tally::Tally;
 use crate::{Controller, ControllerError, ControllerOptions, Subsystem};
 
 /// How long taking a queue pair away waits for its commands.
@@ -65,7 +66,8 @@ impl ClientQueues {
         self.controller.unmap_all()
     }
 
-    /// Makes a queue pair of `entries` (2 to 65536) entries whose rings lie at these bus addresses.
+    /// Makes a queue pair of `entries` (2 to 65536) entries whose rings lie at these bus addresses. Its commands are
+    /// counted in what is returned.
     ///
     /// # Errors
     /// The status with which a controller would refuse to create it.
@@ -75,7 +77,7 @@ impl ClientQueues {
         entries: u32,
         submissions: u64,
         completions: u64,
-    ) -> Result<(), Status> {
+    ) -> Result<Arc<Tally>, Status> {
         let inner = &self.controller.inner;
         let options = &inner.shared.options;
         let size = u16::try_from(entries.wrapping_sub(1)).map_err(|_| Status::INVALID_QUEUE_SIZE.final_())?;
@@ -96,9 +98,12 @@ impl ClientQueues {
         inner.shared.clear_doorbell(pair, true);
         let mut processor = slot.lock();
         processor.add_completion_queue(CompletionQueue::new(pair, size, completions, None));
-        processor.add_submission_queue(SubmissionQueue::new(pair, pair, size, 0, submissions));
+        let tally = Arc::new(Tally::default());
+        let mut queue = SubmissionQueue::new(pair, pair, size, 0, submissions);
+        queue.tally = Some(Arc::clone(&tally));
+        processor.add_submission_queue(queue);
         table.add_pair(pair);
-        Ok(())
+        Ok(tally)
     }
 
     /// Takes a queue pair away, once its commands are over.

@@ -134,6 +134,7 @@ impl Processor {
                     effect: self.effect,
                     then_flush,
                     orphaned: false,
+                    fetched: self.fetched,
                 };
                 if let Some(slot) = usize::try_from(number).ok().and_then(|at| self.pending.get_mut(at)) {
                     *slot = Some(pending);

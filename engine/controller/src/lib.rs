@@ -25,6 +25,7 @@ mod processor;
 mod queue;
 mod registers;
 pub mod subsystem;
+pub mod tally;
 mod threads;
 
 pub use backing::{Backing, BackingQueue, Commons};

@@ -17,6 +17,7 @@ use crate::data::Runs;
 use crate::faults::Effect;
 use crate::queue::{CompletionQueue, Entry, SubmissionQueue};
 use crate::subsystem::{CountersOfOne, ErrorRecord, Namespace, NamespaceView};
+use crate::tally::{Batch, Tally};
 
 /// Most commands of one queue that are fetched before others have their turn.
 const BURST_MOST: u32 = 64;
@@ -39,6 +40,8 @@ pub(crate) struct Pending {
     pub(crate) then_flush: bool,
     /// Whether nobody wants to hear of it any more.
     pub(crate) orphaned: bool,
+    /// When it was fetched, where its queue is counted, in the nanoseconds of its processor's clock.
+    pub(crate) fetched: u64,
 }
 
 /// A namespace, and this processor's way to its blocks.
@@ -46,6 +49,7 @@ pub(crate) struct Pending {
 pub(crate) struct Served {
     pub(crate) namespace: Arc<Namespace>,
     pub(crate) queue: Box<dyn BackingQueue>,
+    tally: Option<Arc<Tally>>,
 }
 
 /// An answer that is held back by a fault.
@@ -102,6 +106,13 @@ pub(crate) struct Processor {
     pub(crate) steps: u64,
     depth: u32,
     commons: Commons,
+    /// What the clock counts from.
+    epoch: Instant,
+    /// When the commands that are being started were fetched.
+    pub(crate) fetched: u64,
+    /// When what is being collected was over; 0 until somebody asks.
+    collected: u64,
+    batch: Batch,
 }
 
 impl Processor {
@@ -127,6 +138,10 @@ impl Processor {
             steps: 0,
             depth,
             commons: None,
+            epoch: Instant::now(),
+            fetched: 0,
+            collected: 0,
+            batch: Batch::default(),
         }
     }
 
@@ -288,6 +303,7 @@ impl Processor {
         self.look(shared);
         let Some(queue) = self.submission_queues.get_mut(place) else { return false };
         let (id, sq_id) = (queue.completion_queue, queue.id);
+        let tally = queue.tally.clone();
         let Some(completion_place) = self.completion_queues.iter().position(|queue| queue.id == id) else {
             return false;
         };
@@ -300,6 +316,9 @@ impl Processor {
         let mut plain = self.held.is_empty();
         let armed = shared.faults().is_some_and(crate::Faults::is_armed);
         let mut worked = false;
+        if tally.is_some() {
+            self.fetched = self.clock();
+        }
         while left > 0 && !self.free.is_empty() {
             // Each takes a place among the completions, now or later.
             if self.completion_queues.get(completion_place).is_none_or(|queue| queue.room() == 0) {
@@ -322,8 +341,14 @@ impl Processor {
                     let Some(completions) = self.completion_queues.get_mut(completion_place) else { break };
                     let entry = Entry { sq_id, sq_head: head, cid: sqe.cid.get(), status, dw0 };
                     completions.post(&entry, false);
+                    if tally.is_some() {
+                        self.batch.note(sqe.nsid.get(), self.moved.bytes());
+                    }
                 }
                 Done::Now(status, dw0) => {
+                    if tally.is_some() {
+                        self.batch.note(sqe.nsid.get(), self.moved.bytes());
+                    }
                     let effect = self.effect;
                     self.answer(shared, sq_id, &sqe, status, dw0, effect);
                     plain = self.held.is_empty();
@@ -337,6 +362,9 @@ impl Processor {
             }
         }
         self.effect = None;
+        if let Some(tally) = tally {
+            self.count_batch(&tally);
+        }
         let Moved { reads, bytes_read, writes, bytes_written } = std::mem::take(&mut self.moved);
         if reads > 0 {
             self.counters.read(reads, bytes_read);
@@ -393,7 +421,8 @@ impl Processor {
                 tracing::warn!(nsid, %error, "no queue to the backing of a namespace");
                 Status::INTERNAL_ERROR
             })?;
-            *slot = Some(Served { namespace: Arc::clone(namespace), queue });
+            let tally = namespace.backing().tally();
+            *slot = Some(Served { namespace: Arc::clone(namespace), queue, tally });
         }
         self.current = nsid;
         slot.as_mut().ok_or(invalid)
@@ -436,6 +465,7 @@ impl Processor {
             }
         }
         let mut worked = !over.is_empty();
+        self.collected = 0;
         for (token, status) in over.drain(..) {
             self.finish(shared, token, status);
         }
@@ -477,6 +507,7 @@ impl Processor {
             }
         }
         self.unpromise(pending.sq_id);
+        self.count_late(&pending, status);
         let sqe = Sqe {
             opcode: pending.opcode,
             cid: pending.cid.into(),
@@ -484,6 +515,59 @@ impl Processor {
             ..Sqe::default().with_slba(pending.slba)
         };
         self.answer(shared, pending.sq_id, &sqe, status, 0, pending.effect);
+    }
+
+    /// Nanoseconds since this processor was made.
+    fn clock(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+
+    fn tally_of(&self, nsid: u32) -> Option<&Tally> {
+        let place = to_usize(u64::from(nsid)).checked_sub(1)?;
+        self.served.get(place)?.as_ref()?.tally.as_deref()
+    }
+
+    /// Counts what a batch of one queue did at once. Its commands were carried out one after another, so each took its
+    /// share of the time that the batch took.
+    fn count_batch(&mut self, tally: &Tally) {
+        let commands = self.batch.commands();
+        if commands == 0 {
+            return;
+        }
+        let each = self.clock().saturating_sub(self.fetched) / commands;
+        for group in self.batch.groups() {
+            tally.count(group.commands, group.bytes, each);
+            if let Some(of_backing) = self.tally_of(group.nsid) {
+                of_backing.count(group.commands, group.bytes, each);
+            }
+        }
+        self.batch.clear();
+    }
+
+    /// Counts a command whose backing took its time, by the moment at which it was heard that it is over.
+    fn count_late(&mut self, pending: &Pending, status: Status) {
+        let Some(queue) = self.submission_queues.iter().find(|queue| queue.id == pending.sq_id) else {
+            return;
+        };
+        let Some(tally) = &queue.tally else { return };
+        if self.collected == 0 {
+            self.collected = self.clock();
+        }
+        let taken = self.collected.saturating_sub(pending.fetched);
+        let bytes = if status.is_success() { pending.bytes } else { 0 };
+        tally.count(1, bytes, taken);
+        if let Some(of_backing) = self.tally_of(pending.nsid) {
+            of_backing.count(1, bytes, taken);
+        }
+    }
+
+    fn count_failure(&self, sq_id: u16, nsid: u32, status: Status) {
+        let queue = self.submission_queues.iter().find(|queue| queue.id == sq_id);
+        let Some(tally) = queue.and_then(|queue| queue.tally.as_deref()) else { return };
+        tally.fail(status);
+        if let Some(of_backing) = self.tally_of(nsid) {
+            of_backing.fail(status);
+        }
     }
 
     fn completions_of(&mut self, sq_id: u16) -> Option<&mut CompletionQueue> {
@@ -517,6 +601,7 @@ impl Processor {
                 lba: sqe.slba(),
                 nsid: sqe.nsid.get(),
             });
+            self.count_failure(sq_id, sqe.nsid.get(), status);
             status = status.with_more();
         }
         let answer = Answer { sq_id, cid: sqe.cid.get(), status, dw0, effect };
@@ -728,4 +813,11 @@ pub(crate) struct Moved {
     pub(crate) bytes_read: u64,
     pub(crate) writes: u64,
     pub(crate) bytes_written: u64,
+}
+
+impl Moved {
+    #[inline]
+    fn bytes(&self) -> u64 {
+        self.bytes_read + self.bytes_written
+    }
 }

@@ -8,6 +8,8 @@ use engine_dma::{Access, Mapping, View, Words, to_u64, to_usize};
 use engine_nvme_spec::{Sqe, Status};
 use smallvec::SmallVec;
 
+use crate::tally::Tally;
+
 const SUBMISSION: usize = 64;
 const COMPLETION: usize = 16;
 
@@ -111,6 +113,8 @@ pub(crate) struct SubmissionQueue {
     pub(crate) tail: u16,
     /// A doorbell value that was told of as wrong, so that it is told once.
     pub(crate) refused: Option<u32>,
+    /// Where its commands are counted, if anybody wants to know.
+    pub(crate) tally: Option<Arc<Tally>>,
 }
 
 impl SubmissionQueue {
@@ -121,7 +125,7 @@ impl SubmissionQueue {
         priority: u8,
         memory: RingMemory,
     ) -> Self {
-        Self { id, completion_queue, entries, priority, memory, head: 0, tail: 0, refused: None }
+        Self { id, completion_queue, entries, priority, memory, head: 0, tail: 0, refused: None, tally: None }
     }
 
     /// Takes the next entry, once, whatever happens to the memory afterwards; none where there is none, or where its

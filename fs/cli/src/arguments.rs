@@ -33,6 +33,11 @@ pub(crate) enum Command {
     /// Take a snapshot of a tree of a volume that is not mounted: one arena with the paths, sizes and extents of all its
     /// files, for programs and accelerators to map.
     Snapshot(Snapshot),
+    /// Tell what a mount did: its operations, its clients with their queues and files, and its other counters.
+    Stats(Stats),
+    /// Take files back from the clients that read them by queues of their own: their further commands answer Namespace
+    /// Not Ready.
+    Revoke(Revoke),
     /// Tell what this machine can do, and what to do about what it cannot.
     Check(Check),
     /// Write the man pages into a directory.
@@ -142,6 +147,24 @@ pub(crate) struct Info {
     /// The device, or the directory that a volume is mounted on.
     #[arg(value_name = "SPEC")]
     pub(crate) spec: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// The directory that a volume is mounted on.
+    #[arg(value_name = "MOUNT")]
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Regular files on a homifs mount, which its caller owns.
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use homifs_clients::{ClientLimits, Server};
 use homifs_core::{Homifs, VolumeParts};
 use homifs_fuse::Unmounter;
 use homifs_lower::Lower;
-use homifs_options::MountOptions;
+use homifs_options::{ClientOptions, MountOptions};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::Result;
@@ -97,10 +97,17 @@ fn serve_clients(homifs: &Arc<Homifs>, options: &MountOptions) -> Result<Option<
         return Ok(None);
     }
     let threads = usize::try_from(options.clients).unwrap_or(1);
-    let server = Server::start(homifs, threads, ClientLimits::default())
+    let server = Server::start(homifs, threads, limits_of(&options.client_limits))
         .map_err(|error| Failure::new(exit::SYSTEM, homifs_core::error_chain(&error)))?;
     tracing::info!(threads, "clients with queues of their own are served at {}", server.path().display());
     Ok(Some(server))
+}
+
+fn limits_of(options: &ClientOptions) -> ClientLimits {
+    let ClientOptions { sessions, queues, depth, memory, buffers, files, snapshots } = *options;
+    let clients = usize::try_from(sessions).unwrap_or(usize::MAX);
+    let entries = depth;
+    ClientLimits { clients, queues, entries, memory, buffers, files, snapshots, ..ClientLimits::default() }
 }
 
 fn system(what: &str, error: &std::io::Error) -> Failure {

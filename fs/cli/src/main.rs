@@ -20,9 +20,12 @@ mod mount;
 mod mounts;
 mod output;
 mod progress;
+mod prometheus;
 mod ready;
+mod revoke;
 mod snapshot;
 mod stat;
+mod stats;
 mod tree;
 mod umount;
 mod volume;
@@ -54,6 +57,8 @@ fn main() -> ExitCode {
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Controller(arguments) => controller::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
+        Command::Stats(arguments) => stats::run(&arguments),
+        Command::Revoke(arguments) => revoke::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Man { directory } => generate::man_pages(&directory),
         Command::Completions { shell } => generate::completions(shell),

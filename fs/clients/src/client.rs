@@ -1,23 +1,26 @@
 //! One client: its queues, its memory, its files.
 
+mod files;
+
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine_controller::{ClientQueues, ControllerOptions, NamespaceOptions, Subsystem};
+use engine_controller::{ClientQueues, ControllerOptions, Subsystem};
 use engine_dma::{Access, PAGE, Region, to_u64, to_usize};
 use homi_abi::session::{
-    ASLEEP, BufferReply, BufferRequest, FileReply, Handle, LEASE_FREE, LEASE_HELD, LEASE_REVOKED,
-    QUEUES_MEDIATED, Queues, QueuesRequest, STATE_ENDING, STATE_SERVING, Status, WELCOME_SGL, Welcome,
+    ASLEEP, BufferReply, BufferRequest, LEASE_REVOKED, QUEUES_MEDIATED, Queues, QueuesRequest, STATE_ENDING,
+    STATE_SERVING, Status, WELCOME_SGL, Welcome,
 };
 use homifs_core::{Caller, ClientCounters, Homifs};
 use parking_lot::Mutex;
 use rustix::fs::{SealFlags, fcntl_get_seals};
 
 use crate::ClientLimits;
-use crate::file::{FileBacking, ServedFile};
+use crate::ledger::{Account, Ledger};
 use crate::refusal::Refusal;
+use crate::served::Served;
 
 /// Where data buffers lie on a client's bus, from the first to below the last address.
 const BUFFERS: std::ops::Range<u64> = 1 << 32..1 << 62;
@@ -40,6 +43,8 @@ pub(crate) struct Client {
     pub(crate) queues: ClientQueues,
     status: Arc<Region>,
     counters: Arc<ClientCounters>,
+    ledger: Arc<Ledger>,
+    account: Arc<Account>,
     held: Mutex<Held>,
 }
 
@@ -49,11 +54,14 @@ struct Held {
     pairs: u16,
     /// Memory of queues, which its pairs use.
     rings: Vec<Arc<Region>>,
+    ring_bytes: u64,
     /// Buffers by bus address: their bytes.
     buffers: HashMap<u64, u64>,
     buffer_bytes: u64,
     next_iova: u64,
-    files: HashMap<u32, Arc<ServedFile>>,
+    files: HashMap<u32, Arc<dyn Served>>,
+    /// Bytes of the arenas among them, by number.
+    snapshots: HashMap<u32, u64>,
 }
 
 impl Client {
@@ -64,6 +72,7 @@ impl Client {
         caller: Caller,
         limits: ClientLimits,
         workers: usize,
+        ledger: Arc<Ledger>,
     ) -> Result<Self, Refusal> {
         let failed = |error: &dyn std::error::Error| {
             Refusal::new(libc::ENOMEM, format!("no room for a client: {error}"))
@@ -86,8 +95,10 @@ impl Client {
         let counters = homifs.client_counters();
         counters.clients.fetch_add(1, Ordering::Relaxed);
         let held = Held { next_iova: BUFFERS.start, ..Held::default() };
+        let account = ledger.open(id, &caller);
+        let held = Mutex::new(held);
         let client =
-            Self { id, homifs, caller, limits, subsystem, queues, status, counters, held: Mutex::new(held) };
+            Self { id, homifs, caller, limits, subsystem, queues, status, counters, ledger, account, held };
         client.set_state(STATE_SERVING);
         Ok(client)
     }
@@ -114,7 +125,7 @@ impl Client {
         let welcome = Welcome {
             client: self.id.into(),
             status_length: to_u64(self.status.length()).into(),
-            max_buffer_bytes: limits.buffer_bytes.into(),
+            max_buffer_bytes: limits.memory.into(),
             max_buffers: limits.buffers.into(),
             max_queues: limits.queues.into(),
             max_entries: limits.entries.into(),
@@ -145,6 +156,13 @@ impl Client {
         let completions = (u64::from(entries) * 16).next_multiple_of(to_u64(PAGE));
         let stride = submissions + completions;
         let length = stride * u64::from(count);
+        let left = self.limits.memory.saturating_sub(held.buffer_bytes + held.ring_bytes);
+        if length > left {
+            let text = format!(
+                "{count} queue pairs of {entries} entries take {length} bytes: this client may have {left} more"
+            );
+            return Err(Refusal::new(libc::EDQUOT, text));
+        }
         let memory = Region::shared(c"homi-queues", to_usize(length)).map_err(Refusal::from_system)?;
         let first = held.pairs + 1;
         // Pairs are never given back one by one, so their addresses are never used twice.
@@ -157,12 +175,14 @@ impl Client {
             let start = base + u64::from(number) * stride;
             let pair = first + u16::try_from(number).unwrap_or(u16::MAX - first);
             let made = self.queues.create_pair(pair, entries, start, start + submissions);
-            made.map_err(|status| {
+            let tally = made.map_err(|status| {
                 Refusal::new(libc::EIO, format!("queue pair {pair} cannot be made: {status}"))
             })?;
+            self.account.add_queue(tally);
             held.pairs = pair;
         }
         held.rings.push(Arc::clone(&memory));
+        held.ring_bytes += length;
         self.counters.queue_pairs.fetch_add(count.into(), Ordering::Relaxed);
         let doorbells = Arc::clone(self.queues.doorbells());
         // Where they begin in the file that the client gets.
@@ -193,7 +213,7 @@ impl Client {
             return Err(Refusal::new(libc::EPERM, text.into()));
         }
         let mut held = self.held.lock();
-        let left = self.limits.buffer_bytes - held.buffer_bytes;
+        let left = self.limits.memory.saturating_sub(held.buffer_bytes + held.ring_bytes);
         if held.buffers.len() >= to_usize(self.limits.buffers.into()) || length > left {
             let text = format!("{length} bytes cannot be registered: this client may register {left} more");
             return Err(Refusal::new(libc::EDQUOT, text));
@@ -234,83 +254,14 @@ impl Client {
         }
     }
 
-    /// Makes the file of a handle a namespace.
-    pub(crate) fn open(&self, handle: &Handle) -> Result<FileReply, Refusal> {
-        let file = self.homifs.redeem(handle, &self.caller).map_err(|error| Refusal::of(&error))?;
-        let mut held = self.held.lock();
-        if held.files.len() >= to_usize(self.limits.files.into()) {
-            let text = format!("this client has {} files open, as many as it may", held.files.len());
-            return Err(Refusal::new(libc::EMFILE, text));
-        }
-        let free = (1..=self.limits.files).find(|number| !held.files.contains_key(number));
-        let nsid = free.ok_or_else(|| Refusal::new(libc::EMFILE, "no number is free for a file".into()))?;
-        let (size, generation, inode) = (file.map.size(), file.generation, file.ino.0);
-        let served = Arc::new(ServedFile::new(Arc::clone(&self.homifs), file, nsid));
-        let block = served.block_size();
-        if size > 0 {
-            let backing = Arc::new(FileBacking(Arc::clone(&served)));
-            let options =
-                NamespaceOptions { nsid: Some(nsid), block_size: block, ..NamespaceOptions::new(backing) };
-            let added = self.subsystem.add_namespace(options);
-            added.map_err(|error| Refusal::new(libc::EINVAL, error.to_string()))?;
-        }
-        held.files.insert(nsid, served);
-        self.set_lease(nsid, LEASE_HELD);
-        self.counters.files.fetch_add(1, Ordering::Relaxed);
-        Ok(FileReply {
-            nsid: nsid.into(),
-            block_size: block.into(),
-            blocks: size.div_ceil(block.into()).into(),
-            size: size.into(),
-            generation: generation.into(),
-            inode: inode.into(),
-            lease_slot: (nsid - 1).into(),
-            ..FileReply::default()
-        })
-    }
-
-    /// Gives a namespace back.
-    pub(crate) fn close(&self, nsid: u32) -> Result<(), Refusal> {
-        let file = self.held.lock().files.remove(&nsid);
-        let file = file.ok_or_else(|| Refusal::new(libc::ENOENT, format!("no file has number {nsid}")))?;
-        file.revoke();
-        // A file without bytes has no namespace.
-        let _ = self.subsystem.remove_namespace(nsid);
-        self.set_lease(nsid, LEASE_FREE);
-        self.forget(&file);
-        Ok(())
-    }
-
-    fn forget(&self, file: &ServedFile) {
-        self.counters.files.fetch_sub(1, Ordering::Relaxed);
-        self.counters.commands.fetch_add(file.commands.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.counters.bytes.fetch_add(file.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-
-    /// The state of a lease, and one more change of it.
-    fn set_lease(&self, nsid: u32, state: u64) {
-        let place = size_of::<Status>() + to_usize(u64::from(nsid) - 1) * 8;
-        if let Some([word]) = self.status.u64s_at(place, 1) {
-            let changes = (word.load(Ordering::Relaxed) >> 8).wrapping_add(1);
-            word.store(changes << 8 | state, Ordering::Release);
-        }
-    }
-
-    /// Takes back every file with this inode: further commands answer Namespace Not Ready. How many there were.
-    pub(crate) fn revoke(&self, inode: u64) -> usize {
-        let held = self.held.lock();
-        let files = held.files.values().filter(|file| file.file.ino.0 == inode);
-        files.inspect(|file| file.revoke()).inspect(|file| self.set_lease(file.number, LEASE_REVOKED)).count()
-    }
-
     /// Takes everything back, in this order: nothing more is granted, queues are drained and deleted, and only then
     /// memory and files go.
     pub(crate) fn end(&self) {
         self.set_state(STATE_ENDING);
         let mut held = self.held.lock();
         for file in held.files.values() {
-            file.revoke();
-            self.set_lease(file.number, LEASE_REVOKED);
+            file.common().revoke();
+            self.set_lease(file.common().number, LEASE_REVOKED);
         }
         for pair in 1..=held.pairs {
             self.queues.delete_pair(pair);
@@ -323,11 +274,12 @@ impl Client {
             );
         }
         self.counters.buffer_bytes.fetch_sub(held.buffer_bytes, Ordering::Relaxed);
-        for (nsid, file) in std::mem::take(&mut held.files) {
+        for nsid in std::mem::take(&mut held.files).into_keys() {
             let _ = self.subsystem.remove_namespace(nsid);
-            self.forget(&file);
+            self.forget(nsid);
         }
         *held = Held { pairs: held.pairs, ..Held::default() };
+        self.ledger.close(self.id);
         self.counters.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }

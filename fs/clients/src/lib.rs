@@ -12,12 +12,17 @@
 mod client;
 mod crew;
 mod file;
+mod ledger;
 mod limits;
+mod metrics;
 mod packet;
+mod parts;
 mod refusal;
+mod served;
 mod server;
 mod session;
 mod share;
+mod snapshot;
 
 pub use limits::ClientLimits;
 pub use server::{Server, ServerError};

@@ -9,12 +9,14 @@ pub struct ClientLimits {
     pub queues: u32,
     /// Most entries of one queue, a power of two.
     pub entries: u32,
-    /// Most bytes of one client's buffers.
-    pub buffer_bytes: u64,
+    /// Most bytes of one client's buffers and queues together.
+    pub memory: u64,
     /// Most buffers of one client.
     pub buffers: u32,
     /// Most files that one client has open.
     pub files: u32,
+    /// Most bytes of one client's dataset snapshots together.
+    pub snapshots: u64,
     /// Longest transfer of one command, in bytes.
     pub transfer: u32,
 }
@@ -25,9 +27,10 @@ impl Default for ClientLimits {
             clients: 64,
             queues: 1024,
             entries: 1024,
-            buffer_bytes: 4 << 30,
+            memory: 4 << 30,
             buffers: 256,
             files: 1024,
+            snapshots: 1 << 30,
             transfer: 1 << 20,
         }
     }

@@ -19,6 +19,8 @@ use tokio::sync::watch;
 
 use crate::ClientLimits;
 use crate::crew::Crew;
+use crate::ledger::Ledger;
+use crate::metrics;
 use crate::packet::registered;
 use crate::session::Session;
 
@@ -51,11 +53,17 @@ pub struct Server {
 #[derive(Debug)]
 struct Door {
     crew: Arc<Crew>,
+    ledger: Arc<Ledger>,
 }
 
 impl Clients for Door {
     fn revoke(&self, inode: u64) -> usize {
         self.crew.clients().iter().map(|client| client.revoke(inode)).sum()
+    }
+
+    fn write_metrics(&self, text: &mut String) {
+        let (statements, gone) = self.ledger.statements();
+        metrics::write(text, &statements, gone);
     }
 }
 
@@ -74,19 +82,21 @@ impl Server {
         std::fs::create_dir_all(FOLDER).map_err(failed("make the folder"))?;
         let listener = listen_at(&path).map_err(failed("listen"))?;
         let crew = Arc::new(Crew::start(threads.max(1)).map_err(failed("start threads"))?);
-        let door = Arc::new(Door { crew: Arc::clone(&crew) });
+        let ledger = Arc::<Ledger>::default();
+        let door = Arc::new(Door { crew: Arc::clone(&crew), ledger: Arc::clone(&ledger) });
         homifs
             .open_door(path.clone(), door)
             .map_err(|error| failed("make a key")(io::Error::other(error.to_string())))?;
         let (stop, stopped) = watch::channel(false);
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(failed("start a runtime"))?;
-        let (homifs, for_sessions) = (Arc::clone(homifs), Arc::clone(&crew));
+        let workers = threads.max(1);
+        let session =
+            Session { homifs: Arc::clone(homifs), crew: Arc::clone(&crew), workers, limits, ledger };
         let control = thread::Builder::new()
             .name("clients".into())
             .spawn(move || {
-                let served =
-                    runtime.block_on(serve(listener, homifs, for_sessions, threads.max(1), limits, stopped));
+                let served = runtime.block_on(serve(listener, session, stopped));
                 if let Err(error) = served {
                     tracing::error!(%error, "clients are not served any more");
                 }
@@ -126,14 +136,7 @@ fn listen_at(path: &Path) -> io::Result<OwnedFd> {
     Ok(listener)
 }
 
-async fn serve(
-    listener: OwnedFd,
-    homifs: Arc<Homifs>,
-    crew: Arc<Crew>,
-    workers: usize,
-    limits: ClientLimits,
-    mut stopped: watch::Receiver<bool>,
-) -> io::Result<()> {
+async fn serve(listener: OwnedFd, session: Session, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
     let listener = registered(listener)?;
     let sessions = Arc::new(Mutex::new(0_usize));
     loop {
@@ -154,16 +157,18 @@ async fn serve(
         };
         let full = {
             let mut count = sessions.lock();
-            let full = *count >= limits.clients;
+            let full = *count >= session.limits.clients;
             *count += usize::from(!full);
             full
         };
         if full {
-            tracing::warn!(clients = limits.clients, "a client was turned away: there are as many as may be");
+            tracing::warn!(
+                clients = session.limits.clients,
+                "a client was turned away: there are as many as may be"
+            );
             continue;
         }
-        let session = Session { homifs: Arc::clone(&homifs), crew: Arc::clone(&crew), workers, limits };
-        let (stopped, sessions) = (stopped.clone(), Arc::clone(&sessions));
+        let (session, stopped, sessions) = (session.clone(), stopped.clone(), Arc::clone(&sessions));
         tokio::spawn(async move {
             session.run(socket, stopped).await;
             *sessions.lock() -= 1;

@@ -20,27 +20,31 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::ClientLimits;
 use crate::client::{Client, next_number};
 use crate::crew::Crew;
+use crate::ledger::Ledger;
 use crate::packet::{Connection, Packet, registered};
 use crate::refusal::Refusal;
 
-/// A client that has come in.
+/// A client that has come in: whom it talks to.
+#[derive(Clone)]
 pub(crate) struct Session {
     pub(crate) homifs: Arc<Homifs>,
     pub(crate) crew: Arc<Crew>,
     pub(crate) workers: usize,
     pub(crate) limits: ClientLimits,
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 /// What is sent back: the body, and descriptors of these.
 struct Answer {
     body: Vec<u8>,
     regions: Vec<Arc<Region>>,
+    file: Option<OwnedFd>,
     wake: bool,
 }
 
 impl Answer {
     fn plain(body: &(impl IntoBytes + Immutable)) -> Self {
-        Self { body: body.as_bytes().to_vec(), regions: Vec::new(), wake: false }
+        Self { body: body.as_bytes().to_vec(), regions: Vec::new(), file: None, wake: false }
     }
 }
 
@@ -81,7 +85,7 @@ impl Session {
                 packet = connection.receive() => packet?,
             };
             let Some(packet) = packet else { return Ok(()) };
-            let Some((header, answer)) = self.answer(packet, &caller, client).await else {
+            let Some((header, answer)) = self.answer(packet, &caller, client, stopped).await else {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet that is no request"));
             };
             reply(&connection, &wake, header, answer).await?;
@@ -94,6 +98,7 @@ impl Session {
         packet: Packet,
         caller: &Caller,
         client: &mut Option<Arc<Client>>,
+        stopped: &watch::Receiver<bool>,
     ) -> Option<(Message, Result<Answer, Refusal>)> {
         let (header, body) = Message::read_from_prefix(&packet.bytes).ok()?;
         if header.magic != MAGIC || u64::from(header.length.get()) != to_u64(packet.bytes.len()) || packet.cut
@@ -111,8 +116,9 @@ impl Session {
             }
             let (homifs, caller) = (Arc::clone(&self.homifs), caller.clone());
             let (limits, workers) = (self.limits, self.workers);
-            let made =
-                in_the_background(move || Client::new(next_number(), homifs, caller, limits, workers)).await;
+            let ledger = Arc::clone(&self.ledger);
+            let make = move || Client::new(next_number(), homifs, caller, limits, workers, ledger);
+            let made = in_the_background(make).await;
             let answer = made.map(|made| {
                 let made = Arc::new(made);
                 let (welcome, status) = made.welcome();
@@ -122,7 +128,9 @@ impl Session {
             });
             return Some((header, answer));
         };
-        let answer = in_the_background(move || carry_out(&known, kind, &body, descriptors)).await;
+        let stopped = stopped.clone();
+        let stop = move || *stopped.borrow();
+        let answer = in_the_background(move || carry_out(&known, kind, &body, descriptors, stop)).await;
         Some((header, answer))
     }
 }
@@ -136,7 +144,13 @@ async fn in_the_background<T: Send + 'static>(
         .unwrap_or_else(|_| Err(Refusal::new(libc::EIO, "the request could not be done".into())))
 }
 
-fn carry_out(client: &Client, kind: u16, body: &[u8], descriptors: Vec<OwnedFd>) -> Result<Answer, Refusal> {
+fn carry_out(
+    client: &Client,
+    kind: u16,
+    body: &[u8],
+    descriptors: Vec<OwnedFd>,
+    stop: impl Fn() -> bool,
+) -> Result<Answer, Refusal> {
     let nothing = || Answer::plain(&());
     match kind {
         kind::HELLO => Err(Refusal::new(libc::EPROTO, "hello was said already".into())),
@@ -153,6 +167,10 @@ fn carry_out(client: &Client, kind: u16, body: &[u8], descriptors: Vec<OwnedFd>)
         }
         kind::RELEASE => client.release(&parse::<BufferReply>(body)?).map(|()| nothing()),
         kind::OPEN => Ok(Answer::plain(&client.open(&parse::<Handle>(body)?)?)),
+        kind::SNAPSHOT => {
+            let (reply, arena) = client.snapshot(&parse::<Handle>(body)?, stop)?;
+            Ok(Answer { file: Some(arena), ..Answer::plain(&reply) })
+        }
         kind::CLOSE => client.close(parse::<CloseRequest>(body)?.nsid.get()).map(|()| nothing()),
         other => Err(Refusal::new(libc::EOPNOTSUPP, format!("there is no request of kind {other}"))),
     }
@@ -171,15 +189,18 @@ async fn reply(
     request: Message,
     answer: Result<Answer, Refusal>,
 ) -> io::Result<()> {
-    let (error, body, regions, with_wake) = match answer {
-        Ok(Answer { body, regions, wake }) => (0, body, regions, wake),
-        Err(Refusal { errno, text }) => (errno.unsigned_abs(), text.into_bytes(), Vec::new(), false),
+    let (error, Answer { body, regions, file, wake: with_wake }) = match answer {
+        Ok(answer) => (0, answer),
+        Err(Refusal { errno, text }) => {
+            (errno.unsigned_abs(), Answer { body: text.into_bytes(), ..Answer::plain(&()) })
+        }
     };
     let length = u32::try_from(size_of::<Message>() + body.len()).unwrap_or(u32::MAX);
     let header = Message { length: length.into(), error: error.into(), ..request };
     let mut bytes = header.as_bytes().to_vec();
     bytes.extend_from_slice(&body);
     let files = regions.iter().filter_map(|region| region.file().map(|(file, _)| file));
+    let files = files.chain(file.as_ref().map(AsFd::as_fd));
     let descriptors: Vec<BorrowedFd<'_>> = files.chain(with_wake.then(|| wake.get_ref().as_fd())).collect();
     connection.send(&bytes, &descriptors).await
 }

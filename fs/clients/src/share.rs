@@ -5,14 +5,24 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine_block::{BlockDevice, RangeCompletion, RangeQueue, RangeRequest, Wait};
+use engine_block::{
+    BlockDevice, Operation as DeviceOperation, RangeCompletion, RangeQueue, RangeRequest, Wait, Window,
+    Windows,
+};
 use engine_controller::{Commons, ControllerError};
+use engine_dma::{Mapping, Region, to_u64, to_usize};
 use engine_nvme_spec::Status;
 use parking_lot::Mutex;
+
+use crate::parts::{Tail, copy_in};
+
+/// Blocks that files end in, which are read into memory of ours at a time; others wait for none and are read at once.
+const TAILS: usize = 64;
 
 /// The engine's queue, and who of its users waits for what.
 #[derive(Debug)]
 pub(crate) struct Share {
+    device: Arc<dyn BlockDevice>,
     ranges: Box<dyn RangeQueue>,
     /// Ranges that found no room.
     backlog: VecDeque<RangeRequest>,
@@ -21,6 +31,8 @@ pub(crate) struct Share {
     completed: Vec<RangeCompletion>,
     /// Operations that are over, by the file that started them.
     over: Vec<(u32, u64, Status)>,
+    /// Memory of ours for the blocks that files end in, made when the first is read.
+    bounce: Option<Bounce>,
 }
 
 /// A command of a client that reads some ranges.
@@ -30,6 +42,46 @@ struct Operation {
     token: u64,
     left: u32,
     status: Status,
+    tails: Vec<Bounced>,
+}
+
+/// A tail that is being read.
+#[derive(Debug)]
+struct Bounced {
+    slot: usize,
+    target: Windows,
+}
+
+/// Blocks of memory.
+#[derive(Debug)]
+struct Bounce {
+    memory: Arc<Mapping>,
+    block: usize,
+    free: Vec<usize>,
+}
+
+impl Bounce {
+    fn new(block: u32) -> Option<Self> {
+        let block = to_usize(block.into());
+        let region = Region::private(block * TAILS).ok()?;
+        Some(Self { memory: Mapping::whole(region), block, free: (0..TAILS).collect() })
+    }
+
+    fn window(&self, slot: usize) -> Window {
+        Window { mapping: Arc::clone(&self.memory), offset: slot * self.block, length: self.block }
+    }
+
+    /// Hands the file's part of a block over.
+    fn deliver(&self, bounced: &Bounced) -> Result<(), Status> {
+        let mut at = bounced.slot * self.block;
+        for window in &bounced.target {
+            let copied =
+                self.memory.region().copy_to(at, window.mapping.region(), window.offset, window.length);
+            copied.map_err(|_| Status::DATA_TRANSFER_ERROR)?;
+            at += window.length;
+        }
+        Ok(())
+    }
 }
 
 impl Share {
@@ -43,42 +95,70 @@ impl Share {
             return Ok(Arc::clone(share));
         }
         let share = Self {
+            device: Arc::clone(device),
             ranges: device.ranges(depth)?,
             backlog: VecDeque::new(),
             operations: Vec::new(),
             free: Vec::new(),
             completed: Vec::new(),
             over: Vec::new(),
+            bounce: None,
         };
         let share = Arc::new(Mutex::new(share));
         *commons = Some(Box::new(Arc::clone(&share)) as Box<dyn Any + Send>);
         Ok(share)
     }
 
-    /// Starts the ranges of one command, at least one; their tags are set here.
-    pub(crate) fn start(
-        &mut self,
-        file: u32,
-        token: u64,
-        ranges: impl ExactSizeIterator<Item = RangeRequest>,
-    ) {
-        let left = u32::try_from(ranges.len()).unwrap_or(u32::MAX);
-        let operation = Operation { file, token, left, status: Status::SUCCESS };
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.operations[place] = Some(operation);
-                place
-            }
-            None => {
-                self.operations.push(Some(operation));
-                self.operations.len() - 1
-            }
-        };
-        let tag = engine_dma::to_u64(place);
+    /// Starts the reads of one command, at least one; the tags of ranges are set here.
+    pub(crate) fn start(&mut self, file: u32, token: u64, ranges: Vec<RangeRequest>, tails: Vec<Tail>) {
+        let mut operation = Operation { file, token, left: 0, status: Status::SUCCESS, tails: Vec::new() };
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.operations.push(None);
+            self.operations.len() - 1
+        });
+        let tag = to_u64(place);
         for range in ranges {
+            operation.left += 1;
             self.backlog.push_back(RangeRequest { tag, ..range });
         }
+        for tail in tails {
+            self.start_tail(&mut operation, tag, tail);
+        }
+        if operation.left == 0 {
+            self.over.push((file, token, operation.status));
+            self.free.push(place);
+            return;
+        }
+        self.operations[place] = Some(operation);
         self.push();
+    }
+
+    fn start_tail(&mut self, operation: &mut Operation, tag: u64, tail: Tail) {
+        let block = self.device.info().logical_block.max(512);
+        if self.bounce.is_none() {
+            self.bounce = Bounce::new(block);
+        }
+        let slot = self.bounce.as_mut().and_then(|bounce| bounce.free.pop());
+        let (Some(bounce), Some(slot)) = (&self.bounce, slot) else {
+            let mut bytes = vec![0; tail.kept()];
+            let read = self.device.read_at(tail.block, &mut bytes);
+            let read = read.map_err(|_| Status::UNRECOVERED_READ_ERROR);
+            if let Err(status) = read.and_then(|_| copy_in(&tail.target, &bytes)) {
+                operation.status = status;
+            }
+            return;
+        };
+        let memory = Windows::from_iter([bounce.window(slot)]);
+        let (offset, length) = (tail.block, u64::from(block));
+        self.backlog.push_back(RangeRequest {
+            tag,
+            operation: DeviceOperation::Read,
+            offset,
+            length,
+            memory,
+        });
+        operation.tails.push(Bounced { slot, target: tail.target });
+        operation.left += 1;
     }
 
     /// Hands over what there is room for.
@@ -98,18 +178,29 @@ impl Share {
     }
 
     fn land(&mut self, completion: &RangeCompletion) {
-        let place = engine_dma::to_usize(completion.tag);
+        let place = to_usize(completion.tag);
         let Some(slot) = self.operations.get_mut(place) else { return };
         let Some(operation) = slot.as_mut() else { return };
         if completion.result.is_err() && operation.status.is_success() {
             operation.status = Status::UNRECOVERED_READ_ERROR;
         }
         operation.left -= 1;
-        if operation.left == 0 {
-            self.over.push((operation.file, operation.token, operation.status));
-            *slot = None;
-            self.free.push(place);
+        if operation.left > 0 {
+            return;
         }
+        if let Some(bounce) = &mut self.bounce {
+            for bounced in operation.tails.drain(..) {
+                if operation.status.is_success()
+                    && let Err(status) = bounce.deliver(&bounced)
+                {
+                    operation.status = status;
+                }
+                bounce.free.push(bounced.slot);
+            }
+        }
+        self.over.push((operation.file, operation.token, operation.status));
+        *slot = None;
+        self.free.push(place);
     }
 
     /// Takes what is over of one file's commands; waits at most `limit` where nothing of anybody's is.

@@ -127,7 +127,7 @@ fn carry_out(homifs: &Homifs, request: Control, caller: &Caller, room: usize) ->
             if caller.uid != 0 && caller.uid != homifs.volume().metadata(ino)?.uid {
                 return Err(FsError::Denied);
             }
-            json!({ "clients": homifs.revoke(ino) })
+            json!({ "handles": homifs.revoke(ino) })
         }
         Control::Layout { path } => {
             let ino = readable(homifs, &path, caller)?;

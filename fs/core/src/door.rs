@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
-use extents_core::{ExtentMap, Ino, InodeFlags};
+use extents_core::{ExtentMap, Ino, InodeFlags, Metadata};
 use homi_abi::session::Handle;
 use zerocopy::IntoBytes;
 
@@ -18,9 +18,12 @@ use crate::homifs::Homifs;
 pub trait Clients: Send + Sync + Debug {
     /// Takes back every file with this inode from every client; how many there were.
     fn revoke(&self, inode: u64) -> usize;
+
+    /// Adds what clients did to the text that Prometheus reads.
+    fn write_metrics(&self, text: &mut String);
 }
 
-/// What clients have and did.
+/// What clients have.
 #[derive(Debug, Default)]
 pub struct ClientCounters {
     /// Clients that are connected.
@@ -31,10 +34,6 @@ pub struct ClientCounters {
     pub buffer_bytes: AtomicU64,
     /// Files that they have open.
     pub files: AtomicU64,
-    /// Commands on files that they closed.
-    pub commands: AtomicU64,
-    /// Bytes that those commands read.
-    pub bytes: AtomicU64,
 }
 
 /// A mount's door, once somebody listens.
@@ -72,10 +71,17 @@ impl Homifs {
         self.door().open.set(open).map_err(|_| FsError::Invalid)
     }
 
-    /// What clients have and did.
+    /// What clients have.
     #[must_use]
     pub fn client_counters(&self) -> Arc<ClientCounters> {
         Arc::clone(&self.door().counters)
+    }
+
+    /// Adds what clients did to a text for Prometheus.
+    pub(crate) fn write_client_metrics(&self, text: &mut String) {
+        if let Some(open) = self.door().open.get() {
+            open.clients.write_metrics(text);
+        }
     }
 
     /// Takes a file back from every client; how many had it.
@@ -89,7 +95,7 @@ impl Homifs {
         self.door().open.get().map(|open| &*open.socket)
     }
 
-    /// A handle of a regular file whose readers the caller is known to be among.
+    /// A handle of a regular file or directory whose readers the caller is known to be among.
     pub(crate) fn handle_of(&self, ino: Ino) -> Result<Vec<u8>> {
         let seal = &self.door().open.get().ok_or(FsError::NotSupported)?.seal;
         let generation = self.volume().metadata(ino)?.generation;
@@ -115,5 +121,30 @@ impl Homifs {
         }
         caller.require(self.volume(), ino, &metadata, access::READ)?;
         Ok(Redeemed { ino, generation, map: self.map_of(ino)? })
+    }
+
+    /// The directory of a handle, if the caller may list and search it.
+    ///
+    /// # Errors
+    /// As [`redeem`](Self::redeem).
+    pub fn redeem_directory(&self, handle: &Handle, caller: &Caller) -> Result<Ino> {
+        let seal = &self.door().open.get().ok_or(FsError::NotSupported)?.seal;
+        let (ino, generation) = seal.check(handle)?;
+        let metadata = self.volume().metadata(ino)?;
+        if u64::from(metadata.generation) != generation || metadata.links == 0 {
+            return Err(FsError::StaleHandle);
+        }
+        if !metadata.is_directory() {
+            return Err(FsError::NotADirectory);
+        }
+        caller.require(self.volume(), ino, &metadata, access::READ | access::SEARCH)?;
+        Ok(ino)
+    }
+
+    /// Whether a caller may read a file, or list and search a directory. Where that cannot be told, it may not.
+    #[must_use]
+    pub fn may_read(&self, metadata: &Metadata, caller: &Caller) -> bool {
+        let wanted = if metadata.is_directory() { access::READ | access::SEARCH } else { access::READ };
+        caller.require(self.volume(), metadata.ino, metadata, wanted).is_ok()
     }
 }

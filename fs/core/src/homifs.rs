@@ -196,19 +196,19 @@ impl Homifs {
         let (cache_bytes, cache_limit) = self.volume().cache_usage();
         let clients = self.client_counters();
         let of = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
-        self.stats.prometheus(&[
+        let mut text = self.stats.prometheus(&[
             ("clients", "Clients with queues of their own", of(&clients.clients)),
             ("client_queue_pairs", "Queue pairs of clients", of(&clients.queue_pairs)),
             ("client_buffer_bytes", "Memory that clients registered", of(&clients.buffer_bytes)),
             ("client_files", "Files that clients have open", of(&clients.files)),
-            ("client_commands", "Commands of clients on files that they closed", of(&clients.commands)),
-            ("client_read_bytes", "Bytes that those commands read", of(&clients.bytes)),
             ("open_files", "Files that programs have open", extents_core::to_u64(self.handles.count())),
             ("extent_maps", "Extent maps in memory", maps),
             ("extent_map_bytes", "Memory of these maps", map_bytes),
             ("metadata_cache_bytes", "Memory of cached metadata blocks", cache_bytes),
             ("metadata_cache_limit_bytes", "Most that these may take", cache_limit),
-        ])
+        ]);
+        self.write_client_metrics(&mut text);
+        text
     }
 
     fn node(&self, node: NodeId) -> Result<Node> {

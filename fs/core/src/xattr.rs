@@ -57,6 +57,11 @@ impl Homifs {
 
     fn computed(&self, ino: Ino, ours: Ours, caller: &Caller) -> Result<Vec<u8>> {
         let metadata: Metadata = self.volume().metadata(ino)?;
+        if metadata.is_directory() && ours == Ours::Handle {
+            // Dataset snapshots are asked for by it.
+            caller.require(self.volume(), ino, &metadata, access::READ | access::SEARCH)?;
+            return self.handle_of(ino);
+        }
         if !metadata.is_regular() {
             return Err(FsError::NoAttribute);
         }

@@ -10,9 +10,10 @@ use crate::table::{Group, Kind, Row, TABLE};
 const WIDTH: usize = 100;
 const INDENT: usize = 30;
 
-const TITLES: [(Group, &str); 5] = [
+const TITLES: [(Group, &str); 6] = [
     (Group::Volume, "The volume"),
     (Group::Speed, "Speed and memory"),
+    (Group::Clients, "Clients with queues of their own"),
     (Group::Access, "Access"),
     (Group::Log, "Log"),
     (Group::Generic, "As for every file system"),

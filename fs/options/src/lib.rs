@@ -10,6 +10,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod clients;
 mod error;
 mod flags;
 mod help;
@@ -19,6 +20,7 @@ mod suggest;
 mod table;
 mod value;
 
+pub use clients::ClientOptions;
 pub use error::OptionError;
 pub use flags::MountFlags;
 pub use help::{help_text, man_section};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::MountFlags;
+use crate::{ClientOptions, MountFlags};
 
 /// Which of the kernel's ways to read serves the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,6 +88,8 @@ pub struct MountOptions {
     pub threads: Option<u32>,
     /// Threads that carry out the commands of clients with queues of their own; 0: no such clients.
     pub clients: u32,
+    /// How many such clients there may be, and how much each may have.
+    pub client_limits: ClientOptions,
     /// Most memory for metadata blocks, in bytes.
     pub cache: u64,
     /// Most memory for extent maps, in bytes.
@@ -130,6 +132,7 @@ impl Default for MountOptions {
             journal: None,
             threads: None,
             clients: 0,
+            client_limits: ClientOptions::default(),
             cache: 256 << 20,
             map_cache: 256 << 20,
             read_ahead: 4 << 20,

@@ -66,6 +66,11 @@ impl MountOptions {
         if self.partition.is_some() && self.offset.is_some() {
             return Err(OptionError::Conflict { first: "partition", second: "offset" });
         }
+        let depth = self.client_limits.depth;
+        if !depth.is_power_of_two() {
+            let expected = "a power of two from 2 to 65536".to_owned();
+            return Err(OptionError::BadValue { name: "client_depth", value: depth.to_string(), expected });
+        }
         Ok(())
     }
 

@@ -11,6 +11,8 @@ use crate::{Direct, Engine, Format, LogLevel, MountFlags, MountOptions, Reads};
 pub(crate) enum Group {
     Volume,
     Speed,
+    /// Programs and accelerators with NVMe queues of their own.
+    Clients,
     Access,
     Log,
     /// Flags that mount(8) knows for every file system.
@@ -269,7 +271,7 @@ pub(crate) static TABLE: &[Row] = &[
     },
     Row {
         name: "clients",
-        group: Group::Speed,
+        group: Group::Clients,
         kind: Kind::Number {
             unit: Unit::Count,
             min: 0,
@@ -279,6 +281,97 @@ pub(crate) static TABLE: &[Row] = &[
         },
         help: "Threads that carry out the commands of programs and accelerators with NVMe queues of their own; 0 lets \
                none in.",
+        default: "",
+    },
+    Row {
+        name: "client_sessions",
+        group: Group::Clients,
+        kind: Kind::Number {
+            unit: Unit::Count,
+            min: 1,
+            max: 4096,
+            set: |options, value| options.client_limits.sessions = narrow(value),
+            get: |options| Some(options.client_limits.sessions.into()),
+        },
+        help: "Clients with queues of their own at a time.",
+        default: "",
+    },
+    Row {
+        name: "client_queues",
+        group: Group::Clients,
+        kind: Kind::Number {
+            unit: Unit::Count,
+            min: 1,
+            max: 4096,
+            set: |options, value| options.client_limits.queues = narrow(value),
+            get: |options| Some(options.client_limits.queues.into()),
+        },
+        help: "Queue pairs of one client.",
+        default: "",
+    },
+    Row {
+        name: "client_depth",
+        group: Group::Clients,
+        kind: Kind::Number {
+            unit: Unit::Count,
+            min: 2,
+            max: 65536,
+            set: |options, value| options.client_limits.depth = narrow(value),
+            get: |options| Some(options.client_limits.depth.into()),
+        },
+        help: "Entries of one queue of a client; a power of two.",
+        default: "",
+    },
+    Row {
+        name: "client_memory",
+        group: Group::Clients,
+        kind: Kind::Number {
+            unit: Unit::Bytes,
+            min: 64 << 10,
+            max: 1 << 46,
+            set: |options, value| options.client_limits.memory = value,
+            get: |options| Some(options.client_limits.memory),
+        },
+        help: "Memory of one client: its queues, and what it registers for data.",
+        default: "",
+    },
+    Row {
+        name: "client_buffers",
+        group: Group::Clients,
+        kind: Kind::Number {
+            unit: Unit::Count,
+            min: 1,
+            max: 65536,
+            set: |options, value| options.client_limits.buffers = narrow(value),
+            get: |options| Some(options.client_limits.buffers.into()),
+        },
+        help: "Pieces of memory that one client registers.",
+        default: "",
+    },
+    Row {
+        name: "client_files",
+        group: Group::Clients,
+        kind: Kind::Number {
+            unit: Unit::Count,
+            min: 1,
+            max: 65536,
+            set: |options, value| options.client_limits.files = narrow(value),
+            get: |options| Some(options.client_limits.files.into()),
+        },
+        help: "Files that one client has open; a dataset snapshot counts as one.",
+        default: "",
+    },
+    Row {
+        name: "client_snapshots",
+        group: Group::Clients,
+        kind: Kind::Number {
+            unit: Unit::Bytes,
+            min: 0,
+            max: 1 << 40,
+            set: |options, value| options.client_limits.snapshots = value,
+            get: |options| Some(options.client_limits.snapshots),
+        },
+        help: "Memory of the dataset snapshots of one client; 0 gives none.",
         default: "",
     },
     Row {

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use homifs_options::{
-    Direct, Engine, Format, LogLevel, MountFlags, MountOptions, OptionError, asks_for_help, help_text,
-    man_section, split,
+    ClientOptions, Direct, Engine, Format, LogLevel, MountFlags, MountOptions, Reads, OptionError, asks_for_help,
+    help_text, man_section, split,
 };
 use proptest::prelude::*;
 
@@ -29,17 +29,29 @@ fn every_option_with_a_value_is_taken() {
     let options = parse(
         "partition=3,fs=xfs,journal=/dev/sdb1,engine=pread,direct=off,threads=7,depth=64,cache=1G,map_cache=64MiB,\
          read_ahead=512K,max_read=131072,ttl=2h,log=/var/log/homifs.log,log_level=debug,norecovery,noallow_other,\
-         nodefault_permissions",
+         nodefault_permissions,clients=2,client_sessions=9,client_queues=17,client_depth=256,client_memory=1G,\
+         client_buffers=5,client_files=99,client_snapshots=3M",
     )
     .unwrap();
     let expected = MountOptions {
         read_only: true,
+        reads: Reads::Engine,
+        lower: vec!["data=journal".to_owned()],
         norecovery: true,
         partition: Some(3),
         offset: None,
         format: Some(Format::Xfs),
         journal: Some("/dev/sdb1".into()),
-        clients: 0,
+        clients: 2,
+        client_limits: ClientOptions {
+            sessions: 9,
+            queues: 17,
+            depth: 256,
+            memory: 1 << 30,
+            buffers: 5,
+            files: 99,
+            snapshots: 3 << 20,
+        },
         threads: Some(7),
         cache: 1 << 30,
         map_cache: 64 << 20,
@@ -124,9 +136,12 @@ fn bad_values_are_refused_with_what_was_expected() {
 }
 
 #[test]
-fn writable_mount_is_refused_with_a_reason() {
-    let told = refused("rw");
-    assert!(told.contains("writable mounts are not part of this release"), "{told}");
+fn last_word_says_whether_the_mount_is_written() {
+    for (list, read_only) in [("rw", false), ("rw,ro", true), ("ro,rw", false), ("", true)] {
+        let options = parse(list).unwrap();
+        assert_eq!(options.read_only, read_only, "{list}");
+        assert_eq!(parse(&options.to_string()).unwrap(), options, "{list}");
+    }
     assert!(refused("remount,ro").contains("unmount"));
 }
 
@@ -259,4 +274,11 @@ proptest! {
         let _ = MountOptions::default().apply_tolerant(&text);
         prop_assert!(split(&text).all(|part| !part.is_empty()));
     }
+}
+
+#[test]
+fn depth_of_clients_that_is_no_power_of_two_is_refused_with_what_is_expected() {
+    let told = refused("client_depth=100");
+    assert!(told.contains("client_depth") && told.contains("power of two"), "{told}");
+    assert_eq!(parse("client_depth=65536").unwrap().client_limits.depth, 65536);
 }

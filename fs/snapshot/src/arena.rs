@@ -92,6 +92,18 @@ impl Snapshot {
         &self.header
     }
 
+    /// The table of files, as it will stand in the arena.
+    #[must_use]
+    pub fn files(&self) -> &[File] {
+        &self.collected.files
+    }
+
+    /// The table of extents, as it will stand in the arena.
+    #[must_use]
+    pub fn extents(&self) -> &[Entry] {
+        &self.collected.extents
+    }
+
     /// Bytes of the arena.
     #[must_use]
     pub fn length(&self) -> u64 {

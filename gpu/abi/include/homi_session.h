@@ -27,6 +27,8 @@
 #define HOMI_KIND_OPEN 5u
 /* homi_close_request; answered when none is in flight. */
 #define HOMI_KIND_CLOSE 6u
+/* homi_handle of a directory; answered with homi_snapshot_reply. */
+#define HOMI_KIND_SNAPSHOT 7u
 /* In welcome.flags: SGL data block descriptors work. */
 #define HOMI_WELCOME_SGL 1u
 /* In queues.flags: the daemon checks each command. */
@@ -225,8 +227,8 @@ HOMI_ASSERT(offsetof(struct homi_buffer, iova) == 0, "place of homi_buffer.iova"
 HOMI_ASSERT(offsetof(struct homi_buffer, length) == 8, "place of homi_buffer.length");
 #undef HOMI_ASSERT
 
-/* What the attribute "homi.handle" gives, and the request HOMI_KIND_OPEN: a proof that somebody who could read the
- * file asked for it. */
+/* What the attribute "homi.handle" gives, and the request HOMI_KIND_OPEN (of a file) or HOMI_KIND_SNAPSHOT (of a
+ * directory): a proof that somebody who could read it asked for it. */
 struct homi_handle {
     /* "homihdl" and the version, 1. */
     uint8_t magic[8];
@@ -296,6 +298,46 @@ HOMI_ASSERT(offsetof(struct homi_file, inode) == 32, "place of homi_file.inode")
 HOMI_ASSERT(offsetof(struct homi_file, lease_slot) == 40, "place of homi_file.lease_slot");
 HOMI_ASSERT(offsetof(struct homi_file, flags) == 44, "place of homi_file.flags");
 HOMI_ASSERT(offsetof(struct homi_file, reserved) == 48, "place of homi_file.reserved");
+#undef HOMI_ASSERT
+
+/* The answer to HOMI_KIND_SNAPSHOT: all files below a directory as one namespace. With it comes the descriptor of
+ * the arena (homi_snapshot_header), a memfd that nobody can change any more. Byte n of a file of the arena is byte
+ * first_block * header.block_size + n of the namespace; blocks between a file's end and the next file's first are
+ * there, too, and read as zeros. The namespace is given back by HOMI_KIND_CLOSE. */
+struct homi_snapshot_reply {
+    /* Its number in commands. */
+    uint32_t nsid;
+    /* Bytes of a block of the namespace, a power of two, at most header.block_size. */
+    uint32_t block_size;
+    /* Blocks of the namespace; without any there is no namespace. */
+    uint64_t blocks;
+    /* Bytes of the arena; the memfd is filled up to whole pages. */
+    uint64_t length;
+    /* Files in the arena. */
+    uint64_t files;
+    /* Files and directories that are left out since the client may not read them or they are damaged. */
+    uint64_t left_out;
+    /* Place of its word among the lease words. Where a single file is taken back, commands that touch it answer
+     * Namespace Not Ready, and the word counts a change. */
+    uint32_t lease_slot;
+    /* 0. */
+    uint32_t reserved[5];
+};
+
+#if defined(__cplusplus) && __cplusplus >= 201103L
+#define HOMI_ASSERT static_assert
+#else
+#define HOMI_ASSERT _Static_assert
+#endif
+HOMI_ASSERT(sizeof(struct homi_snapshot_reply) == 64, "size of homi_snapshot_reply");
+HOMI_ASSERT(offsetof(struct homi_snapshot_reply, nsid) == 0, "place of homi_snapshot_reply.nsid");
+HOMI_ASSERT(offsetof(struct homi_snapshot_reply, block_size) == 4, "place of homi_snapshot_reply.block_size");
+HOMI_ASSERT(offsetof(struct homi_snapshot_reply, blocks) == 8, "place of homi_snapshot_reply.blocks");
+HOMI_ASSERT(offsetof(struct homi_snapshot_reply, length) == 16, "place of homi_snapshot_reply.length");
+HOMI_ASSERT(offsetof(struct homi_snapshot_reply, files) == 24, "place of homi_snapshot_reply.files");
+HOMI_ASSERT(offsetof(struct homi_snapshot_reply, left_out) == 32, "place of homi_snapshot_reply.left_out");
+HOMI_ASSERT(offsetof(struct homi_snapshot_reply, lease_slot) == 40, "place of homi_snapshot_reply.lease_slot");
+HOMI_ASSERT(offsetof(struct homi_snapshot_reply, reserved) == 44, "place of homi_snapshot_reply.reserved");
 #undef HOMI_ASSERT
 
 /* HOMI_KIND_CLOSE: gives a namespace back. */

@@ -88,7 +88,7 @@ struct homi_snapshot_header {
     uint64_t bytes;
     /* The inode of the directory that the snapshot is of. */
     uint64_t root_inode;
-    /* Where its path on the volume is, which begins with a slash. */
+    /* Where its path on the volume is, which begins with a slash; a slash alone where only its handle was known. */
     uint64_t root_at;
     /* Bytes of that path. */
     uint32_t root_length;

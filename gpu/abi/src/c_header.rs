@@ -111,6 +111,11 @@ pub fn session_header() -> String {
             "homi_close_request; answered when none is in flight.",
         ),
         (
+            "HOMI_KIND_SNAPSHOT",
+            session::kind::SNAPSHOT.into(),
+            "homi_handle of a directory; answered with homi_snapshot_reply.",
+        ),
+        (
             "HOMI_WELCOME_SGL",
             session::WELCOME_SGL.into(),
             "In welcome.flags: SGL data block descriptors work.",

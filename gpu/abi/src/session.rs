@@ -138,6 +138,32 @@ layout! {
 }
 
 layout! {
+    /// The answer to HOMI_KIND_SNAPSHOT: all files below a directory as one namespace. With it comes the descriptor of
+    /// the arena (homi_snapshot_header), a memfd that nobody can change any more. Byte n of a file of the arena is byte
+    /// first_block * header.block_size + n of the namespace; blocks between a file's end and the next file's first are
+    /// there, too, and read as zeros. The namespace is given back by HOMI_KIND_CLOSE.
+    SnapshotReply = "homi_snapshot_reply", 64 bytes {
+        /// Its number in commands.
+        nsid: u32,
+        /// Bytes of a block of the namespace, a power of two, at most header.block_size.
+        block_size: u32,
+        /// Blocks of the namespace; without any there is no namespace.
+        blocks: u64,
+        /// Bytes of the arena; the memfd is filled up to whole pages.
+        length: u64,
+        /// Files in the arena.
+        files: u64,
+        /// Files and directories that are left out since the client may not read them or they are damaged.
+        left_out: u64,
+        /// Place of its word among the lease words. Where a single file is taken back, commands that touch it answer
+        /// Namespace Not Ready, and the word counts a change.
+        lease_slot: u32,
+        /// 0.
+        reserved: u32[5],
+    }
+}
+
+layout! {
     /// HOMI_KIND_CLOSE: gives a namespace back.
     CloseRequest = "homi_close_request", 8 bytes {
         /// Its number.
@@ -163,8 +189,8 @@ layout! {
 }
 
 layout! {
-    /// What the attribute "homi.handle" gives, and the request HOMI_KIND_OPEN: a proof that somebody who could read the
-    /// file asked for it.
+    /// What the attribute "homi.handle" gives, and the request HOMI_KIND_OPEN (of a file) or HOMI_KIND_SNAPSHOT (of a
+    /// directory): a proof that somebody who could read it asked for it.
     Handle = "homi_handle", 64 bytes {
         /// "homihdl" and the version, 1.
         magic: u8[8],
@@ -209,6 +235,8 @@ pub mod kind {
     pub const OPEN: u16 = 5;
     /// [`CloseRequest`](super::CloseRequest); answered with nothing but the header once no command is in flight.
     pub const CLOSE: u16 = 6;
+    /// [`Handle`](super::Handle) of a directory, answered with [`SnapshotReply`](super::SnapshotReply).
+    pub const SNAPSHOT: u16 = 7;
 }
 
 /// In [`Welcome::flags`]: commands may name data by SGL data block descriptors.
@@ -236,7 +264,7 @@ pub const LEASE_HELD: u64 = 1;
 pub const LEASE_REVOKED: u64 = 2;
 
 /// All structures, for the C header.
-pub const STRUCTURES: [crate::Structure; 10] = [
+pub const STRUCTURES: [crate::Structure; 11] = [
     Message::STRUCTURE,
     Welcome::STRUCTURE,
     QueuesRequest::STRUCTURE,
@@ -245,6 +273,7 @@ pub const STRUCTURES: [crate::Structure; 10] = [
     BufferReply::STRUCTURE,
     Handle::STRUCTURE,
     FileReply::STRUCTURE,
+    SnapshotReply::STRUCTURE,
     CloseRequest::STRUCTURE,
     Status::STRUCTURE,
 ];

@@ -70,7 +70,7 @@ layout! {
         bytes: u64,
         /// The inode of the directory that the snapshot is of.
         root_inode: u64,
-        /// Where its path on the volume is, which begins with a slash.
+        /// Where its path on the volume is, which begins with a slash; a slash alone where only its handle was known.
         root_at: u64,
         /// Bytes of that path.
         root_length: u32,

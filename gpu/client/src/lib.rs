@@ -16,8 +16,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Unsafe code stands in one module, [`memory`], which maps what is shared.
+//! Unsafe code stands in two modules: [`memory`] maps what is shared, [`control`] makes one ioctl.
 
+pub mod control;
 mod error;
 mod file;
 pub mod memory;
@@ -25,6 +26,7 @@ mod mount;
 mod queue;
 mod reader;
 mod session;
+mod snapshot;
 mod socket;
 
 pub use error::{ClientError, NvmeStatus};
@@ -32,3 +34,4 @@ pub use file::OpenFile;
 pub use queue::{Command, Done, QueuePair, QueuePlaces, QueueSet};
 pub use reader::Reader;
 pub use session::{Buffer, Limits, Session};
+pub use snapshot::Snapshot;

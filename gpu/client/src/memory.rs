@@ -9,8 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
+use memmap2::{Mmap, MmapOptions, MmapRaw};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 
 /// A mapping that others see, too.
 pub struct Shared {
@@ -100,6 +100,45 @@ impl Shared {
         unsafe {
             std::ptr::copy_nonoverlapping(self.address().add(offset), target.as_mut_ptr(), target.len());
         };
+    }
+}
+
+/// Memory that nobody can change any more, seen as bytes.
+#[derive(Debug)]
+pub struct Arena {
+    map: Mmap,
+    file: OwnedFd,
+}
+
+impl Arena {
+    /// Maps the first `length` bytes of a memfd.
+    ///
+    /// # Errors
+    /// Where it is not sealed against writing and shrinking, or is shorter, or the system refuses.
+    pub(crate) fn map(file: OwnedFd, length: usize) -> io::Result<Self> {
+        if !fcntl_get_seals(&file)?.contains(SealFlags::WRITE | SealFlags::SHRINK) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let size = fstat(&file)?.st_size;
+        if usize::try_from(size).is_ok_and(|size| size < length) || length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // Privately: kernels before 6.7 let nobody share what is sealed against writing, not even for reading.
+        // SAFETY: The seals keep everybody from changing or cutting off what is mapped.
+        let map = unsafe { MmapOptions::new().len(length).map_copy_read_only(&file) }?;
+        Ok(Self { map, file })
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+impl AsFd for Arena {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -20,6 +20,8 @@ use crate::ClientError;
 /// How long the daemon may take for an answer. Taking a file back waits for commands in flight, which have deadlines
 /// of their own below this one.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// As above, for walks over trees of millions of files.
+const LONG_PATIENCE: Duration = Duration::from_secs(600);
 /// Most descriptors that one answer carries.
 const MOST_DESCRIPTORS: usize = 4;
 
@@ -86,6 +88,23 @@ impl Socket {
         packet.extend_from_slice(request.as_bytes());
         self.send(&packet, descriptors)?;
         self.receive(kind, id)
+    }
+
+    /// As [`ask`](Self::ask), for what takes the daemon a while.
+    pub(crate) fn ask_slowly<Q, A>(&mut self, kind: u16, request: &Q) -> Result<Answer<A>, ClientError>
+    where
+        Q: IntoBytes + Immutable,
+        A: FromBytes + KnownLayout + Immutable,
+    {
+        self.set_patience(LONG_PATIENCE)?;
+        let answer = self.ask(kind, request, &[]);
+        self.set_patience(PATIENCE)?;
+        answer
+    }
+
+    fn set_patience(&self, time: Duration) -> Result<(), ClientError> {
+        set_socket_timeout(&self.descriptor, Timeout::Recv, Some(time))
+            .map_err(ClientError::system("set the socket's patience"))
     }
 
     fn send(&self, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), ClientError> {

@@ -186,7 +186,7 @@ fn file_that_is_taken_back_answers_namespace_not_ready() -> Result<()> {
     let inside = path.strip_prefix(mount.path())?.display().to_string();
     let request = serde_json::json!({ "op": "revoke", "path": inside }).to_string();
     let answer = ask(&File::open(mount.join(".homi/control"))?, &request)?;
-    ensure!(answer["clients"] == 1, "{answer}");
+    ensure!(answer["handles"] == 1, "{answer}");
     ensure!(!file.is_held());
     match reader.read(&file, 0, &mut bytes) {
         Err(ClientError::Command { status, .. }) => ensure!(status.code() == NvmeStatus::NAMESPACE_NOT_READY),

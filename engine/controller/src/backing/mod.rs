@@ -6,6 +6,7 @@ mod null;
 mod windows;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine_block::{IoError, Operation};
@@ -13,6 +14,7 @@ use engine_nvme_spec::Status;
 
 use crate::ControllerError;
 pub use crate::data::Memory;
+use crate::tally::Tally;
 
 pub use block::BlockBacking;
 pub use memory::MemoryBacking;
@@ -74,6 +76,12 @@ pub trait Backing: Send + Sync + Debug {
     ) -> Result<Box<dyn BackingQueue>, ControllerError> {
         let _ = commons;
         self.queue(depth)
+    }
+
+    /// A new tally for one worker to count the commands on this backing in, where whoever made the backing wants to
+    /// know. Commands of queues that are not counted are not counted here either.
+    fn tally(&self) -> Option<Arc<Tally>> {
+        None
     }
 }
 

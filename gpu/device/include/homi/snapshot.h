@@ -8,6 +8,7 @@
 #define HOMI_SNAPSHOT_DEVICE_H
 
 #include "homi_snapshot.h"
+#include "file.h"
 #include "platform.h"
 
 namespace homi {
@@ -142,6 +143,22 @@ HOMI_FN uint64_t blocks_of(const snapshot *s, const homi_snapshot_file *file)
 {
     uint64_t const mask = (1ull << s->block_shift) - 1;
     return (file->size >> s->block_shift) + ((file->size & mask) != 0);
+}
+
+/*
+ * Where a file begins in the namespace of all files, in bytes: a range of file.h that starts there, with the namespace as
+ * its source, reads the file. What lies between the file's end and that of its last block reads as zeros.
+ */
+HOMI_FN uint64_t start_of(const snapshot *s, const homi_snapshot_file *file)
+{
+    return file->first_block << s->block_shift;
+}
+
+/* The namespace of all files (homi_snapshot_reply.nsid), whose blocks have 1 << block_shift bytes. */
+HOMI_FN file snapshot_namespace(const snapshot *s, uint32_t nsid, uint32_t block_shift)
+{
+    file const all = {nsid, block_shift, s->blocks << s->block_shift, nullptr};
+    return all;
 }
 
 /* The file that a block of the namespace of all files belongs to; null behind the last. */

@@ -1,0 +1,221 @@
+//! The parts of one command: which bytes of the device, and which of nothing, go where in the client's memory.
+
+use std::sync::Arc;
+
+use engine_block::{Operation, RangeRequest, Window, Windows};
+use engine_dma::to_usize;
+use engine_nvme_spec::Status;
+use extents_core::{Extent, ExtentFlags, Ino, Run};
+use homifs_core::Homifs;
+
+/// A file's bytes, as far as commands need to know them.
+pub(crate) trait Contents {
+    /// The inode.
+    fn ino(&self) -> Ino;
+    /// Bytes.
+    fn size(&self) -> u64;
+    /// What lies in `length` bytes from `offset` on, without gaps.
+    fn runs(&self, offset: u64, length: u64) -> impl Iterator<Item = Run>;
+}
+
+/// The beginning of a block of the device that a file ends in. What the block has behind it is somebody else's, so it
+/// is read into memory of ours first.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    /// The block's first byte on the device.
+    pub(crate) block: u64,
+    /// Where the file's bytes go.
+    pub(crate) target: Windows,
+}
+
+/// What is to be read for one command.
+#[derive(Debug)]
+pub(crate) struct Parts<'a> {
+    homifs: &'a Homifs,
+    block: u64,
+    windows: Windows,
+    length: usize,
+    pub(crate) ranges: Vec<RangeRequest>,
+    pub(crate) tails: Vec<Tail>,
+}
+
+/// Where bytes come from.
+enum Source {
+    Zeros,
+    /// From this byte of the device on.
+    Device(u64),
+    /// From the metadata reader.
+    Special(Extent),
+}
+
+impl<'a> Parts<'a> {
+    /// Of a command whose `length` bytes go to these windows, on a device of blocks of `block` bytes.
+    pub(crate) fn new(homifs: &'a Homifs, block: u32, windows: Windows, length: u64) -> Self {
+        let (block, length) = (block.into(), to_usize(length));
+        Self { homifs, block, windows, length, ranges: Vec::new(), tails: Vec::new() }
+    }
+
+    /// Reads `length` bytes of a file from `offset` on, both whole blocks, into the command's memory from byte `place` on.
+    /// Behind the file's end lie zeros.
+    pub(crate) fn file(
+        &mut self,
+        contents: &impl Contents,
+        offset: u64,
+        length: u64,
+        place: usize,
+    ) -> Result<(), Status> {
+        let end = offset + length;
+        let whole_end = (contents.size() / self.block * self.block).min(end).max(offset);
+        let mut at = offset;
+        for run in contents.runs(offset, whole_end - offset) {
+            let source = self.source(&run)?;
+            self.add(contents, &run, place + to_usize(run.offset - offset), &source)?;
+            at = run.offset + run.length;
+        }
+        if at < end {
+            self.end_of_file(contents, at, end - at, place + to_usize(at - offset))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn source(&self, run: &Run) -> Result<Source, Status> {
+        Ok(match run.extent {
+            Some(extent) if extent.is_plain() => {
+                let physical = run.physical().ok_or(Status::INTERNAL_ERROR)?;
+                Source::Device(self.homifs.device_offset(physical).ok_or(Status::INTERNAL_ERROR)?)
+            }
+            Some(extent) if !extent.flags.contains(ExtentFlags::UNWRITTEN) => Source::Special(extent),
+            _ => Source::Zeros,
+        })
+    }
+
+    fn add(
+        &mut self,
+        contents: &impl Contents,
+        run: &Run,
+        place: usize,
+        source: &Source,
+    ) -> Result<(), Status> {
+        let length = run.length;
+        match *source {
+            Source::Device(start)
+                if start.is_multiple_of(self.block) && length.is_multiple_of(self.block) =>
+            {
+                let memory = self.take(place, to_usize(length));
+                let operation = Operation::Read;
+                self.ranges.push(RangeRequest { tag: 0, operation, offset: start, length, memory });
+                Ok(())
+            }
+            Source::Zeros => fill_zeros(&self.take(place, to_usize(length))),
+            _ => {
+                let mut bytes = vec![0; to_usize(length)];
+                self.fetch(contents, run, source, &mut bytes)?;
+                copy_in(&self.take(place, bytes.len()), &bytes)
+            }
+        }
+    }
+
+    /// Reads now: extents smaller than what the device reads by itself, and those that are not on the device as they are.
+    fn fetch(
+        &self,
+        contents: &impl Contents,
+        run: &Run,
+        source: &Source,
+        bytes: &mut [u8],
+    ) -> Result<(), Status> {
+        let failed = Status::UNRECOVERED_READ_ERROR;
+        match source {
+            Source::Zeros => Ok(()),
+            Source::Device(start) => self.homifs.device().read_at(*start, bytes).map_err(|_| failed),
+            Source::Special(extent) => {
+                let volume = self.homifs.volume();
+                volume.read_special(contents.ino(), extent, run.offset, bytes).map(drop).map_err(|_| failed)
+            }
+        }
+    }
+
+    /// What follows byte `at`: the part of the file's last block that is the file's, then zeros.
+    fn end_of_file(
+        &mut self,
+        contents: &impl Contents,
+        at: u64,
+        length: u64,
+        place: usize,
+    ) -> Result<(), Status> {
+        let kept = contents.size().saturating_sub(at).min(length);
+        let zeros = cut(&self.windows, place + to_usize(kept), to_usize(length - kept));
+        fill_zeros(&zeros)?;
+        for run in contents.runs(at, kept) {
+            let source = self.source(&run)?;
+            let target = cut(&self.windows, place + to_usize(run.offset - at), to_usize(run.length));
+            match source {
+                Source::Device(block) if block.is_multiple_of(self.block) && run.length < self.block => {
+                    self.tails.push(Tail { block, target });
+                }
+                Source::Zeros => fill_zeros(&target)?,
+                _ => {
+                    let mut bytes = vec![0; to_usize(run.length)];
+                    self.fetch(contents, &run, &source, &mut bytes)?;
+                    copy_in(&target, &bytes)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A part of the command's memory; all of it can be taken once.
+    fn take(&mut self, place: usize, length: usize) -> Windows {
+        if place == 0 && length == self.length {
+            std::mem::take(&mut self.windows)
+        } else {
+            cut(&self.windows, place, length)
+        }
+    }
+}
+
+impl Tail {
+    /// How many bytes the file has of the block.
+    pub(crate) fn kept(&self) -> usize {
+        self.target.iter().map(|window| window.length).sum()
+    }
+}
+
+/// `length` bytes from byte `offset` on of what the windows hold together.
+fn cut(windows: &Windows, offset: usize, length: usize) -> Windows {
+    let (mut skip, mut left) = (offset, length);
+    let mut part = Windows::new();
+    for window in windows {
+        if left == 0 {
+            break;
+        }
+        if skip >= window.length {
+            skip -= window.length;
+            continue;
+        }
+        let taken = (window.length - skip).min(left);
+        part.push(Window {
+            mapping: Arc::clone(&window.mapping),
+            offset: window.offset + skip,
+            length: taken,
+        });
+        (skip, left) = (0, left - taken);
+    }
+    part
+}
+
+fn fill_zeros(windows: &Windows) -> Result<(), Status> {
+    let mut fill = windows.iter().map(|window| window.mapping.region().fill(window.offset, window.length, 0));
+    fill.try_for_each(|filled| filled.map_err(|_| Status::DATA_TRANSFER_ERROR))
+}
+
+/// Copies bytes into as much of the windows as they fill.
+pub(crate) fn copy_in(windows: &Windows, bytes: &[u8]) -> Result<(), Status> {
+    let mut rest = bytes;
+    for window in windows {
+        let (part, later) = rest.split_at_checked(window.length).unwrap_or((rest, &[]));
+        window.mapping.region().write(window.offset, part).map_err(|_| Status::DATA_TRANSFER_ERROR)?;
+        rest = later;
+    }
+    Ok(())
+}

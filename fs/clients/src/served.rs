@@ -1,0 +1,166 @@
+//! What a client has open, as a namespace: a file, or all files of a snapshot.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use engine_block::Operation;
+use engine_controller::backing::{BitBucket, Io, Memory, Started};
+use engine_controller::tally::Tally;
+use engine_controller::{Backing, BackingQueue, Commons, ControllerError};
+use engine_dma::Access;
+use engine_nvme_spec::Status;
+use homifs_core::Homifs;
+use parking_lot::Mutex;
+
+use crate::ledger::FileTally;
+use crate::parts::Parts;
+use crate::share::Share;
+
+/// What all that is open has.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) homifs: Arc<Homifs>,
+    /// Its number among what its client has open.
+    pub(crate) number: u32,
+    /// Bytes of a block of the namespace.
+    pub(crate) block: u32,
+    pub(crate) tally: Arc<FileTally>,
+    revoked: AtomicBool,
+}
+
+/// How much of something open was taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TakenBack {
+    /// It has nothing of that file.
+    Nothing,
+    /// One file of several.
+    Part,
+    /// All of it.
+    Whole,
+}
+
+/// Something open.
+pub(crate) trait Served: Send + Sync + Debug {
+    /// What all have.
+    fn common(&self) -> &Common;
+
+    /// Bytes of the namespace, whole blocks.
+    fn size(&self) -> u64;
+
+    /// What it is called in logs.
+    fn describe(&self) -> String;
+
+    /// Finds the parts of a command on `length` bytes from `offset` on, whole blocks within it.
+    fn gather(&self, offset: u64, length: u64, parts: &mut Parts<'_>) -> Result<(), Status>;
+
+    /// Takes the file with this inode back.
+    fn take_back(&self, inode: u64) -> TakenBack;
+}
+
+impl Common {
+    /// With blocks of `block` bytes; `inode` is what statistics name it by.
+    pub(crate) fn new(homifs: Arc<Homifs>, number: u32, block: u32, inode: u64) -> Self {
+        let (tally, revoked) = (FileTally::new(inode), AtomicBool::new(false));
+        Self { homifs, number, block, tally, revoked }
+    }
+
+    /// Lets every further command answer Namespace Not Ready.
+    pub(crate) fn revoke(&self) {
+        self.revoked.store(true, Ordering::Release);
+    }
+}
+
+/// Something open as a backing.
+#[derive(Debug, Clone)]
+pub(crate) struct ServedBacking(pub(crate) Arc<dyn Served>);
+
+impl Backing for ServedBacking {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn block(&self) -> u32 {
+        self.0.common().block
+    }
+
+    fn is_read_only(&self) -> bool {
+        true
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+
+    fn queue(&self, depth: u32) -> Result<Box<dyn BackingQueue>, ControllerError> {
+        self.queue_among(depth, &mut None)
+    }
+
+    fn queue_among(
+        &self,
+        depth: u32,
+        commons: &mut Commons,
+    ) -> Result<Box<dyn BackingQueue>, ControllerError> {
+        let share = Share::of(commons, self.0.common().homifs.shared_device(), depth)?;
+        Ok(Box::new(ServedQueue {
+            served: Arc::clone(&self.0),
+            share,
+            in_flight: 0,
+            bucket: BitBucket::default(),
+        }))
+    }
+
+    fn tally(&self) -> Option<Arc<Tally>> {
+        Some(self.0.common().tally.shard())
+    }
+}
+
+#[derive(Debug)]
+struct ServedQueue {
+    served: Arc<dyn Served>,
+    share: Arc<Mutex<Share>>,
+    in_flight: usize,
+    bucket: BitBucket,
+}
+
+impl ServedQueue {
+    fn read(&mut self, io: &Io, memory: &mut Memory<'_>) -> Result<Started, Status> {
+        let windows = memory.windows(Access::ReadWrite, &mut self.bucket)?;
+        let common = self.served.common();
+        let device_block = common.homifs.device().info().logical_block.max(512);
+        let mut parts = Parts::new(&common.homifs, device_block, windows, io.length);
+        self.served.gather(io.offset, io.length, &mut parts)?;
+        if parts.ranges.is_empty() && parts.tails.is_empty() {
+            return Ok(Started::Done(Status::SUCCESS));
+        }
+        self.share.lock().start(common.number, io.token, parts.ranges, parts.tails);
+        self.in_flight += 1;
+        Ok(Started::Pending)
+    }
+}
+
+impl BackingQueue for ServedQueue {
+    fn start(&mut self, io: &Io, memory: &mut Memory<'_>) -> Started {
+        if self.served.common().revoked.load(Ordering::Acquire) {
+            return Started::Done(Status::NAMESPACE_NOT_READY.final_());
+        }
+        match io.operation {
+            Operation::Read => self.read(io, memory).unwrap_or_else(Started::Done),
+            Operation::Flush => Started::Done(Status::SUCCESS),
+            Operation::Write | Operation::WriteZeroes | Operation::Discard => {
+                Started::Done(Status::NAMESPACE_WRITE_PROTECTED.final_())
+            }
+        }
+    }
+
+    fn poll(&mut self, limit: Duration, done: &mut Vec<(u64, Status)>) {
+        let before = done.len();
+        self.share.lock().take(self.served.common().number, limit, done);
+        self.in_flight -= done.len() - before;
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+}
