@@ -122,9 +122,11 @@ impl Invocation {
 impl Invocation {
     /// Whether the source is a file: a device or an image, and not something that only the engine knows.
     fn is_file(&self) -> bool {
-        !self.source.to_string_lossy().split_once(':').is_some_and(|(scheme, _)| {
-            matches!(scheme, "soft" | "vfio-user")
-        })
+        !self
+            .source
+            .to_string_lossy()
+            .split_once(':')
+            .is_some_and(|(scheme, _)| matches!(scheme, "soft" | "vfio-user"))
     }
 }
 
@@ -145,7 +147,10 @@ mod tests {
         );
         let options = invocation.options().unwrap();
         assert_eq!(options.threads, Some(3));
-        assert!(options.read_only);
+        assert!(!options.read_only);
+        // What only the engine knows cannot be written by the kernel's driver.
+        let invocation = parsed(&["soft:disk.img", "/mnt", "-o", "rw"]).unwrap();
+        assert!(invocation.options().unwrap().read_only);
     }
 
     #[test]

@@ -19,12 +19,16 @@ pub(crate) fn carry_out(arguments: impl Iterator<Item = OsString>) -> Result<u8,
         let text = argument.to_string_lossy().into_owned();
         match text.strip_prefix('-') {
             None => directory = Some(argument),
-            Some("N") => target = Some(arguments.next().ok_or_else(|| usage("-N needs a namespace".to_owned()))?),
+            Some("N") => {
+                target = Some(arguments.next().ok_or_else(|| usage("-N needs a namespace".to_owned()))?)
+            }
             Some("t") => {
                 arguments.next().ok_or_else(|| usage("-t needs a type".to_owned()))?;
             }
             // Quiet, forced, and read-only instead: none of them changes what can be done here.
-            Some(letters) if !letters.is_empty() && letters.chars().all(|letter| "flnrv".contains(letter)) => {
+            Some(letters)
+                if !letters.is_empty() && letters.chars().all(|letter| "flnrv".contains(letter)) =>
+            {
                 lazy |= letters.contains('l');
             }
             Some(_) => return Err(usage(format!("{text} is not known"))),

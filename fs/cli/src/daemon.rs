@@ -85,7 +85,9 @@ impl Opened {
             None => format!("{spec} mounted on {directory}: {format} read by {engine}"),
             Some(lower) => {
                 let device = lower.device().display();
-                format!("{spec} mounted on {directory}: {format} written by the kernel on {device}, read by {engine}")
+                format!(
+                    "{spec} mounted on {directory}: {format} written by the kernel on {device}, read by {engine}"
+                )
             }
         }
     }

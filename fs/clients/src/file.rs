@@ -20,7 +20,9 @@ impl OpenedFile {
     pub(crate) fn new(homifs: Arc<Homifs>, file: Redeemed, number: u32) -> Self {
         // What the device reads by itself.
         let block = homifs.device().info().logical_block.max(512);
-        Self { common: Common::new(homifs, number, block, file.ino.0), file }
+        let mut file = file;
+        let common = Common::new(homifs, number, block, file.ino.0).holding(file.lease.take());
+        Self { common, file }
     }
 }
 

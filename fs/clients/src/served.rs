@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use engine_block::Operation;
@@ -11,7 +11,7 @@ use engine_controller::tally::Tally;
 use engine_controller::{Backing, BackingQueue, Commons, ControllerError};
 use engine_dma::Access;
 use engine_nvme_spec::Status;
-use homifs_core::Homifs;
+use homifs_core::{Homifs, Lease};
 use parking_lot::Mutex;
 
 use crate::ledger::FileTally;
@@ -28,6 +28,10 @@ pub(crate) struct Common {
     pub(crate) block: u32,
     pub(crate) tally: Arc<FileTally>,
     revoked: AtomicBool,
+    /// Commands that were taken and not answered, on all queues.
+    under_way: AtomicUsize,
+    /// What keeps its blocks where they are; given back once it is revoked and nothing is under way.
+    lease: Mutex<Option<Arc<dyn Lease>>>,
 }
 
 /// How much of something open was taken back.
@@ -63,12 +67,44 @@ impl Common {
     /// With blocks of `block` bytes; `inode` is what statistics name it by.
     pub(crate) fn new(homifs: Arc<Homifs>, number: u32, block: u32, inode: u64) -> Self {
         let (tally, revoked) = (FileTally::new(inode), AtomicBool::new(false));
-        Self { homifs, number, block, tally, revoked }
+        let (under_way, lease) = (AtomicUsize::new(0), Mutex::new(None));
+        Self { homifs, number, block, tally, revoked, under_way, lease }
     }
 
-    /// Lets every further command answer Namespace Not Ready.
+    /// With a lease on what it reads.
+    pub(crate) fn holding(self, lease: Option<Arc<dyn Lease>>) -> Self {
+        Self { lease: Mutex::new(lease), ..self }
+    }
+
+    /// Lets every further command answer Namespace Not Ready; gives the lease back when none is under way.
     pub(crate) fn revoke(&self) {
-        self.revoked.store(true, Ordering::Release);
+        self.revoked.store(true, Ordering::SeqCst);
+        if self.under_way.load(Ordering::SeqCst) == 0 {
+            self.give_back();
+        }
+    }
+
+    /// Notes a command, unless what it is for was taken back. One of this and [`revoke`](Self::revoke) sees the other.
+    fn enter(&self) -> bool {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        let open = !self.revoked.load(Ordering::SeqCst);
+        if !open {
+            self.leave(1);
+        }
+        open
+    }
+
+    /// Notes that commands were answered.
+    fn leave(&self, commands: usize) {
+        let before = self.under_way.fetch_sub(commands, Ordering::SeqCst);
+        if before == commands && self.revoked.load(Ordering::SeqCst) {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&self) {
+        let lease = self.lease.lock().take();
+        drop(lease);
     }
 }
 
@@ -142,22 +178,30 @@ impl ServedQueue {
 
 impl BackingQueue for ServedQueue {
     fn start(&mut self, io: &Io, memory: &mut Memory<'_>) -> Started {
-        if self.served.common().revoked.load(Ordering::Acquire) {
+        if !self.served.common().enter() {
             return Started::Done(Status::NAMESPACE_NOT_READY.final_());
         }
-        match io.operation {
+        let started = match io.operation {
             Operation::Read => self.read(io, memory).unwrap_or_else(Started::Done),
             Operation::Flush => Started::Done(Status::SUCCESS),
             Operation::Write | Operation::WriteZeroes | Operation::Discard => {
                 Started::Done(Status::NAMESPACE_WRITE_PROTECTED.final_())
             }
+        };
+        if let Started::Done(_) = started {
+            self.served.common().leave(1);
         }
+        started
     }
 
     fn poll(&mut self, limit: Duration, done: &mut Vec<(u64, Status)>) {
         let before = done.len();
         self.share.lock().take(self.served.common().number, limit, done);
-        self.in_flight -= done.len() - before;
+        let ended = done.len() - before;
+        self.in_flight -= ended;
+        if ended > 0 {
+            self.served.common().leave(ended);
+        }
     }
 
     fn in_flight(&self) -> usize {

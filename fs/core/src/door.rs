@@ -13,6 +13,7 @@ use crate::access::{self, Caller};
 use crate::capability::Seal;
 use crate::error::{FsError, Result};
 use crate::homifs::Homifs;
+use crate::lease::Lease;
 
 /// Whoever serves the clients of a mount.
 pub trait Clients: Send + Sync + Debug {
@@ -59,6 +60,8 @@ pub struct Redeemed {
     pub generation: u64,
     /// Where its bytes lie.
     pub map: Arc<ExtentMap>,
+    /// What keeps them there, where anything could move them.
+    pub lease: Option<Arc<dyn Lease>>,
 }
 
 impl Homifs {
@@ -120,7 +123,8 @@ impl Homifs {
             return Err(FsError::Volume(extents_core::Error::Encrypted(ino)));
         }
         caller.require(self.volume(), ino, &metadata, access::READ)?;
-        Ok(Redeemed { ino, generation, map: self.map_of(ino)? })
+        let (map, lease) = self.leased(ino)?;
+        Ok(Redeemed { ino, generation, map, lease })
     }
 
     /// The directory of a handle, if the caller may list and search it.
@@ -136,6 +140,10 @@ impl Homifs {
         }
         if !metadata.is_directory() {
             return Err(FsError::NotADirectory);
+        }
+        if !self.options().read_only {
+            // A snapshot would lease every file of the tree, and be recalled by any writer.
+            return Err(FsError::SnapshotOfWritable);
         }
         caller.require(self.volume(), ino, &metadata, access::READ | access::SEARCH)?;
         Ok(ino)

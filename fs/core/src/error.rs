@@ -66,6 +66,12 @@ pub enum FsError {
     /// The system gave no random numbers.
     #[error("the system has no random numbers to make a key from")]
     NoRandomness,
+    /// A lease on a file that somebody may be writing.
+    #[error("somebody has the file open for writing; ask again when it is closed")]
+    BeingWritten,
+    /// A snapshot of a tree that may change.
+    #[error("snapshots are of read-only mounts; mount the volume read-only, or open the files one by one")]
+    SnapshotOfWritable,
     /// What the kernel's own driver answered, below a writable mount.
     #[error("{}", std::io::Error::from_raw_os_error(*.0))]
     Lower(i32),
@@ -101,6 +107,8 @@ impl FsError {
             Self::TooBig => libc::E2BIG,
             Self::WrongType => libc::EINVAL,
             Self::NotADirectory => libc::ENOTDIR,
+            Self::BeingWritten => libc::ETXTBSY,
+            Self::SnapshotOfWritable => libc::EOPNOTSUPP,
             Self::Lower(libc::ENOSYS) | Self::NotSupported => libc::EOPNOTSUPP,
             Self::Lower(errno) => *errno,
             Self::ForeignHandle | Self::StaleHandle => libc::ESTALE,

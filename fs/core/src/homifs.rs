@@ -1,7 +1,7 @@
 //! One mounted volume, without FUSE: what the kernel's requests become.
 
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use engine_block::BlockDevice;
@@ -15,6 +15,7 @@ use crate::door::Door;
 use crate::error::{FsError, Result};
 use crate::handles::{Caching, Handle, Handles, Opened};
 use crate::layout::MapContext;
+use crate::lease::Leases;
 use crate::map_cache::MapCache;
 use crate::node::{Node, NodeId, Special};
 use crate::special;
@@ -55,6 +56,7 @@ pub struct Homifs {
     maps: MapCache,
     handles: Handles,
     door: Door,
+    leases: OnceLock<Arc<dyn Leases>>,
     stats: Stats,
 }
 
@@ -111,6 +113,7 @@ impl Homifs {
             queue_key: QueueKey::new(),
             handles: Handles::default(),
             door: Door::default(),
+            leases: OnceLock::new(),
             stats: Stats::default(),
         })
     }
@@ -149,6 +152,10 @@ impl Homifs {
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    pub(crate) fn leases_cell(&self) -> &OnceLock<Arc<dyn Leases>> {
+        &self.leases
     }
 
     pub(crate) fn door(&self) -> &Door {

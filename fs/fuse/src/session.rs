@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use extents_core::Ino;
 use fuser::{Config, Filesystem, MountOption, Session, SessionACL};
 use homifs_core::Homifs;
 use homifs_lower::Lower;
@@ -11,7 +12,7 @@ use homifs_lower::Lower;
 use crate::filesystem::Translation;
 use crate::mount::{self, MountError};
 use crate::mount_table;
-use crate::writable::Writable;
+use crate::writable::{LowerLeases, Writable};
 
 /// A mounted volume that is not served yet: requests wait until [`Mounted::run`].
 pub struct Mounted {
@@ -49,6 +50,14 @@ pub fn mount_writable(
     lower: &Arc<Lower>,
     mountpoint: &Path,
 ) -> Result<Mounted, MountError> {
+    let volume_size = homifs.volume().info().size;
+    homifs.lease_by(Arc::new(LowerLeases { lower: Arc::clone(lower), volume_size }));
+    let recalled = Arc::downgrade(homifs);
+    lower.contents().on_change(move |ino| {
+        if let Some(homifs) = recalled.upgrade() {
+            homifs.recall(Ino(ino));
+        }
+    });
     start(Writable::new(Arc::clone(homifs), Arc::clone(lower)), homifs, mountpoint)
 }
 
@@ -116,11 +125,9 @@ fn mount_as_user<F: Filesystem>(
         config.mount_options.push(MountOption::DefaultPermissions);
     }
     mount::open_device()?;
-    Session::new(filesystem, mountpoint, &config).map_err(|error| {
-        MountError::Refused {
-            path: mountpoint.to_owned(),
-            reason: format!("{error} (as an ordinary user this needs fusermount3, of the package fuse3)"),
-        }
+    Session::new(filesystem, mountpoint, &config).map_err(|error| MountError::Refused {
+        path: mountpoint.to_owned(),
+        reason: format!("{error} (as an ordinary user this needs fusermount3, of the package fuse3)"),
     })
 }
 

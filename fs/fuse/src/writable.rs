@@ -3,6 +3,7 @@
 
 mod backing;
 mod handles;
+mod leases;
 mod opening;
 mod translate;
 
@@ -13,16 +14,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use homifs_core::{Homifs, Special};
 use homifs_lower::{Change, Create, Found, Lower};
 use rustix::fs::SeekFrom;
 
 use crate::filesystem::{Translation, reply_xattr};
+
+pub(crate) use leases::LowerLeases;
 
 use backing::Backings;
 use handles::{Handles, Opened};
@@ -133,10 +136,13 @@ impl Filesystem for Writable {
                 tracing::info!(?flag, "this kernel's FUSE lacks a capability; going on without it");
             }
         }
-        let passes = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() && config.set_max_stack_depth(1).is_ok();
+        let passes = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            && config.set_max_stack_depth(1).is_ok();
         self.backings.allow(passes);
         if !passes {
-            tracing::info!("this kernel's FUSE has no passthrough; everything that is written goes through the daemon");
+            tracing::info!(
+                "this kernel's FUSE has no passthrough; everything that is written goes through the daemon"
+            );
         }
         if let Err(nearest) = config.set_max_write(1 << 20) {
             let _ = config.set_max_write(nearest);
@@ -153,13 +159,19 @@ impl Filesystem for Writable {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let Target::File(directory) = self.target(parent) else { return self.own.lookup(request, parent, name, reply) };
+        let Target::File(directory) = self.target(parent) else {
+            return self.own.lookup(request, parent, name, reply);
+        };
         match self.lower.lookup(directory, name) {
             // A real entry of this name wins.
-            Err(rustix::io::Errno::NOENT) if directory == self.lower.root() && name.as_bytes() == Special::DIRECTORY_NAME => {
+            Err(rustix::io::Errno::NOENT)
+                if directory == self.lower.root() && name.as_bytes() == Special::DIRECTORY_NAME =>
+            {
                 self.own.special(Special::Directory, reply);
             }
-            Err(rustix::io::Errno::NOENT) => reply.entry(&self.homifs.ttl(), &Translation::negative(), Generation(0)),
+            Err(rustix::io::Errno::NOENT) => {
+                reply.entry(&self.homifs.ttl(), &Translation::negative(), Generation(0))
+            }
             found => self.entry(found, reply),
         }
     }
@@ -171,7 +183,9 @@ impl Filesystem for Writable {
     }
 
     fn getattr(&self, request: &Request, node: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
-        let Target::File(ino) = self.target(node) else { return self.own.getattr(request, node, handle, reply) };
+        let Target::File(ino) = self.target(node) else {
+            return self.own.getattr(request, node, handle, reply);
+        };
         match self.lower.stat(ino) {
             Ok(stat) => reply.attr(&self.ttl(ino), &attributes(node.0, &stat)),
             Err(error) => reply.error(errno(error)),
@@ -215,13 +229,30 @@ impl Filesystem for Writable {
         }
     }
 
-    fn mknod(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, device: u32, reply: ReplyEntry) {
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        device: u32,
+        reply: ReplyEntry,
+    ) {
         let parent = or_refuse!(self.file(parent), reply);
         let create = Self::create_as(request, mode, umask);
         self.entry(self.lower.make_node(parent, name, &create, translate::device(device)), reply);
     }
 
-    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
         let parent = or_refuse!(self.file(parent), reply);
         self.entry(self.lower.make_directory(parent, name, &Self::create_as(request, mode, umask)), reply);
     }
@@ -344,7 +375,14 @@ impl Filesystem for Writable {
         }
     }
 
-    fn fsync(&self, _request: &Request, _node: INodeNo, handle: FileHandle, only_data: bool, reply: ReplyEmpty) {
+    fn fsync(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        handle: FileHandle,
+        only_data: bool,
+        reply: ReplyEmpty,
+    ) {
         match self.handles.get(handle).as_deref().and_then(Opened::file) {
             Some(file) => done!(file.sync(only_data), reply),
             None => reply.ok(),
@@ -354,14 +392,23 @@ impl Filesystem for Writable {
     fn opendir(&self, _request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         // What is listed stays cached: whatever changes a directory passes through the kernel's FUSE.
         let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR;
-        let Target::File(ino) = self.target(node) else { return reply.opened(FileHandle(u64::MAX), FopenFlags::empty()) };
+        let Target::File(ino) = self.target(node) else {
+            return reply.opened(FileHandle(u64::MAX), FopenFlags::empty());
+        };
         match self.lower.open_directory(ino) {
             Ok(directory) => reply.opened(self.handles.add(Opened::Directory(directory)), flags),
             Err(error) => reply.error(errno(error)),
         }
     }
 
-    fn readdir(&self, request: &Request, node: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
         let Some(open) = self.handles.get(handle) else {
             return self.own.readdir(request, node, handle, offset, reply);
         };
@@ -389,9 +436,11 @@ impl Filesystem for Writable {
         let listed = directory.list(offset, |entry| {
             let name = OsStr::from_bytes(entry.name);
             // The dots make no node.
-            let found = if matches!(entry.name, b"." | b"..") { None } else { self.lower.lookup(ino, name).ok() };
+            let found =
+                if matches!(entry.name, b"." | b"..") { None } else { self.lower.lookup(ino, name).ok() };
             let Some(found) = found else {
-                let attr = FileAttr { ino: INodeNo(entry.ino), kind: kind(entry.kind), ..Translation::negative() };
+                let attr =
+                    FileAttr { ino: INodeNo(entry.ino), kind: kind(entry.kind), ..Translation::negative() };
                 // Node 0: the kernel learns of none.
                 return !reply.add(INodeNo(0), entry.next, name, &Duration::ZERO, &attr, Generation(0));
             };
@@ -406,12 +455,26 @@ impl Filesystem for Writable {
         done!(listed, reply);
     }
 
-    fn releasedir(&self, _request: &Request, _node: INodeNo, handle: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
         self.handles.remove(handle);
         reply.ok();
     }
 
-    fn fsyncdir(&self, _request: &Request, _node: INodeNo, handle: FileHandle, only_data: bool, reply: ReplyEmpty) {
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        handle: FileHandle,
+        only_data: bool,
+        reply: ReplyEmpty,
+    ) {
         match self.handles.get(handle).as_deref().and_then(Opened::directory) {
             Some(directory) => done!(directory.sync(only_data), reply),
             None => reply.ok(),
@@ -477,7 +540,15 @@ impl Filesystem for Writable {
         }
     }
 
-    fn lseek(&self, request: &Request, node: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+    fn lseek(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
         let Some(open) = self.handles.get(handle) else {
             return self.own.lseek(request, node, handle, offset, whence, reply);
         };

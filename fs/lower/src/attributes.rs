@@ -4,8 +4,8 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, StatVfs, Statx, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid, XattrFlags, chmod, chownat,
-    fstatvfs, getxattr, listxattr, removexattr, setxattr, utimensat,
+    AtFlags, Gid, Mode, StatVfs, Statx, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid, XattrFlags, chmod,
+    chownat, fstatvfs, getxattr, listxattr, removexattr, setxattr, utimensat,
 };
 use rustix::io::Errno;
 
@@ -52,7 +52,13 @@ impl Lower {
     ///
     /// # Errors
     /// What the kernel's driver says.
-    pub fn change(&self, ino: u64, change: &Change, open: Option<&OpenFile>, who: &Identity) -> Result<Statx> {
+    pub fn change(
+        &self,
+        ino: u64,
+        change: &Change,
+        open: Option<&OpenFile>,
+        who: &Identity,
+    ) -> Result<Statx> {
         let file = self.path(ino)?;
         let path = proc_path(&file);
         if let Some(mode) = change.mode {
@@ -74,8 +80,10 @@ impl Lower {
             }
         }
         if change.accessed.is_some() || change.modified.is_some() {
-            let times =
-                Timestamps { last_access: timespec(change.accessed), last_modification: timespec(change.modified) };
+            let times = Timestamps {
+                last_access: timespec(change.accessed),
+                last_modification: timespec(change.modified),
+            };
             utimensat(&file, c"", &times, AtFlags::EMPTY_PATH)?;
         }
         stat_of(&file)

@@ -5,8 +5,8 @@
 //! itself here first; and it waits until those who read the media by the old map are through. So no read ever touches a
 //! block that has left its file.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use extents_core::ExtentMap;
@@ -16,10 +16,17 @@ use rustc_hash::FxBuildHasher;
 use crate::Result;
 
 /// The files that are open, by inode number.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Contents {
     files: DashMap<u64, Arc<State>, FxBuildHasher>,
     generation: AtomicU64,
+    recall: OnceLock<Box<dyn Fn(u64) + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Contents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Contents").field("files", &self.files).finish_non_exhaustive()
+    }
 }
 
 /// What is known of one open file.
@@ -68,9 +75,24 @@ impl Contents {
             Arc::clone(&entry)
         };
         if writes {
-            state.enter(self.next());
+            self.enter(ino, &state);
         }
         state
+    }
+
+    /// Says who is told of a file that is about to change while somebody reads its media: so that it does not last.
+    pub fn on_change(&self, recall: impl Fn(u64) + Send + Sync + 'static) {
+        // Said once, when the mount is made.
+        let _ = self.recall.set(Box::new(recall));
+    }
+
+    fn enter(&self, ino: u64, state: &State) {
+        if state.announce(self.next())
+            && let Some(recall) = self.recall.get()
+        {
+            recall(ino);
+        }
+        state.wait();
     }
 
     /// Notes that a file is closed.
@@ -88,7 +110,7 @@ impl Contents {
     pub fn change(&self, ino: u64) -> ChangeGuard {
         let state = self.files.get(&ino).map(|state| Arc::clone(&state));
         if let Some(state) = &state {
-            state.enter(self.next());
+            self.enter(ino, state);
         }
         ChangeGuard { state }
     }
@@ -97,6 +119,11 @@ impl Contents {
     #[must_use]
     pub fn is_written(&self, ino: u64) -> bool {
         self.files.get(&ino).is_some_and(|state| state.is_written())
+    }
+
+    /// Whether somebody has a file open.
+    pub(crate) fn is_open(&self, ino: u64) -> bool {
+        self.files.contains_key(&ino)
     }
 
     /// How many files are open.
@@ -111,12 +138,18 @@ impl Contents {
 }
 
 impl State {
-    fn enter(&self, generation: u64) {
+    /// From here on nobody begins to read the media; whether somebody still does.
+    fn announce(&self, generation: u64) -> bool {
         let mut inner = self.inner.lock();
         inner.writers += 1;
         inner.map = None;
         inner.generation = generation;
-        // Reads of the media have deadlines of their own.
+        inner.reading > 0
+    }
+
+    /// Waits until nobody reads the media. Reads have deadlines of their own.
+    fn wait(&self) {
+        let mut inner = self.inner.lock();
         while inner.reading > 0 {
             self.quiet.wait(&mut inner);
         }

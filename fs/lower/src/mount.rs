@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, fspick, FsPickFlags,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick,
 };
 
 use crate::sys::ioctls;
@@ -55,7 +55,9 @@ pub struct LowerAttributes {
 #[non_exhaustive]
 pub enum LowerError {
     /// Neither a block device nor a regular file.
-    #[error("{path}: a writable mount needs a block device or an image file, since the kernel's own driver writes; mount it read-only otherwise")]
+    #[error(
+        "{path}: a writable mount needs a block device or an image file, since the kernel's own driver writes; mount it read-only otherwise"
+    )]
     NotMountable {
         /// What was given.
         path: PathBuf,
@@ -75,7 +77,9 @@ pub enum LowerError {
         path: PathBuf,
     },
     /// No loop device for an image.
-    #[error("no loop device for {path} ({source}); load the loop module (modprobe loop), or free one (losetup -d)")]
+    #[error(
+        "no loop device for {path} ({source}); load the loop module (modprobe loop), or free one (losetup -d)"
+    )]
     Loop {
         /// The image.
         path: PathBuf,
@@ -119,7 +123,8 @@ pub(crate) struct PrivateMount {
 impl PrivateMount {
     /// Mounts `path`, a block device or an image.
     pub(crate) fn new(path: &Path, options: &LowerOptions) -> Result<Self, LowerError> {
-        let kind = path.metadata().map_err(|source| LowerError::Open { path: path.to_owned(), source })?.file_type();
+        let kind =
+            path.metadata().map_err(|source| LowerError::Open { path: path.to_owned(), source })?.file_type();
         let (device, holders, image) = if kind.is_block_device() && options.offset == 0 {
             (path.to_owned(), None, None)
         } else if kind.is_file() || kind.is_block_device() {
@@ -166,11 +171,12 @@ fn attach(path: &Path, image: &File, options: &LowerOptions) -> Result<(PathBuf,
         let number = ioctls::free_loop_device(&control).map_err(failed)?;
         let device = PathBuf::from(format!("/dev/loop{number}"));
         let open = File::options().read(true).write(!options.read_only).open(&device).map_err(from_io)?;
-        let configure = |direct| {
-            ioctls::configure_loop(&open, image, options.offset, 0, options.read_only, direct)
-        };
+        let configure =
+            |direct| ioctls::configure_loop(&open, image, options.offset, 0, options.read_only, direct);
         // Past the page cache of the image where its file system can, so that nothing is kept twice.
-        match configure(true).or_else(|error| if error == Errno::INVAL { configure(false) } else { Err(error) }) {
+        match configure(true)
+            .or_else(|error| if error == Errno::INVAL { configure(false) } else { Err(error) })
+        {
             Ok(()) => return Ok((device, open)),
             Err(Errno::BUSY) => {}
             Err(error) => return Err(failed(error)),
@@ -180,13 +186,14 @@ fn attach(path: &Path, image: &File, options: &LowerOptions) -> Result<(PathBuf,
 }
 
 fn mount(device: &Path, shown: &Path, options: &LowerOptions) -> Result<OwnedFd, LowerError> {
-    let context = fsopen(options.format, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|source| LowerError::Refused {
-        format: options.format,
-        path: shown.to_owned(),
-        step: "this kernel does not have it".to_owned(),
-        source,
-        told: String::new(),
-    })?;
+    let context =
+        fsopen(options.format, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|source| LowerError::Refused {
+            format: options.format,
+            path: shown.to_owned(),
+            step: "this kernel does not have it".to_owned(),
+            source,
+            told: String::new(),
+        })?;
     let refused = |step: String| {
         let context = &context;
         move |source| LowerError::Refused {

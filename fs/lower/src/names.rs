@@ -4,9 +4,13 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, linkat, mkdirat, mknodat, openat, readlinkat, renameat_with, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags, linkat, mkdirat, mknodat, openat, readlinkat,
+    renameat_with, statx, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 
+use crate::contents::ChangeGuard;
 use crate::open_files::OpenFile;
 use crate::sys::identity::{Assumed, Identity};
 use crate::{Found, Lower, Result, proc_path};
@@ -82,7 +86,13 @@ impl Lower {
     ///
     /// # Errors
     /// What the kernel's driver says.
-    pub fn create(&self, parent: u64, name: &OsStr, create: &Create, flags: i32) -> Result<(Found, OpenFile)> {
+    pub fn create(
+        &self,
+        parent: u64,
+        name: &OsStr,
+        create: &Create,
+        flags: i32,
+    ) -> Result<(Found, OpenFile)> {
         let (parent, name) = (self.path(parent)?, name_of(name)?);
         let exclusive = OFlags::from_bits_retain(flags.cast_unsigned()) & OFlags::EXCL;
         let flags = OpenFile::flags(flags) | OFlags::CREATE | exclusive;
@@ -108,7 +118,17 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn unlink(&self, parent: u64, name: &OsStr) -> Result<()> {
-        unlinkat(self.path(parent)?, &*name_of(name)?, AtFlags::empty())
+        let (parent, name) = (self.path(parent)?, name_of(name)?);
+        let _alone = self.losing(&parent, &name);
+        unlinkat(&parent, &*name, AtFlags::empty())
+    }
+
+    /// Takes the file back from those who read its media where this name is its last.
+    fn losing(&self, parent: &OwnedFd, name: &CStr) -> Option<ChangeGuard> {
+        let mask = StatxFlags::INO | StatxFlags::NLINK | StatxFlags::TYPE;
+        let stat = statx(parent, name, AtFlags::SYMLINK_NOFOLLOW, mask).ok()?;
+        (stat.stx_nlink == 1 && self.contents.is_open(stat.stx_ino))
+            .then(|| self.contents.change(stat.stx_ino))
     }
 
     /// Removes an empty directory.
@@ -128,7 +148,10 @@ impl Lower {
         let flags = RenameFlags::from_bits_retain(flags);
         // A whiteout is a new file.
         let _acting = flags.contains(RenameFlags::WHITEOUT).then(|| Assumed::new(who));
-        renameat_with(&old, &*name_of(from.1)?, &new, &*name_of(to.1)?, flags)
+        let (from, to) = (name_of(from.1)?, name_of(to.1)?);
+        let replaces = !flags.intersects(RenameFlags::EXCHANGE | RenameFlags::NOREPLACE);
+        let _alone = replaces.then(|| self.losing(&new, &to)).flatten();
+        renameat_with(&old, &*from, &new, &*to, flags)
     }
 
     /// The target of a symbolic link.

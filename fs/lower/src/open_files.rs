@@ -93,7 +93,14 @@ impl Lower {
     ///
     /// # Errors
     /// What the kernel's driver says.
-    pub fn allocate(&self, open: &OpenFile, mode: i32, offset: u64, length: u64, who: &Identity) -> Result<()> {
+    pub fn allocate(
+        &self,
+        open: &OpenFile,
+        mode: i32,
+        offset: u64,
+        length: u64,
+        who: &Identity,
+    ) -> Result<()> {
         let _alone = self.contents.change(open.ino);
         let _acting = Assumed::new(who);
         let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
@@ -114,7 +121,13 @@ impl Lower {
         let _alone = self.contents.change(to.ino);
         let _acting = Assumed::new(who);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        rustix::fs::copy_file_range(&from.file, Some(&mut from_offset), &to.file, Some(&mut to_offset), length)
+        rustix::fs::copy_file_range(
+            &from.file,
+            Some(&mut from_offset),
+            &to.file,
+            Some(&mut to_offset),
+            length,
+        )
     }
 }
 
@@ -124,7 +137,12 @@ impl OpenFile {
     pub(crate) fn flags(flags: i32) -> OFlags {
         let flags = OFlags::from_bits_retain(flags.cast_unsigned());
         let kept = flags
-            - (OFlags::CREATE | OFlags::EXCL | OFlags::TRUNC | OFlags::NOCTTY | OFlags::DIRECT | OFlags::APPEND);
+            - (OFlags::CREATE
+                | OFlags::EXCL
+                | OFlags::TRUNC
+                | OFlags::NOCTTY
+                | OFlags::DIRECT
+                | OFlags::APPEND);
         kept | OFlags::CLOEXEC | OFlags::NOFOLLOW
     }
 

@@ -59,6 +59,10 @@ fn translate(extent: &FiemapExtent, size: u64) -> Result<Extent> {
     }
     let FiemapExtent { logical, physical, length, .. } = *extent;
     // What is kept within the inode has the length of the file, whatever room it has.
-    let length = if flags.contains(ExtentFlags::INLINE) { length.min(size.saturating_sub(logical)).max(1) } else { length };
+    let length = if flags.contains(ExtentFlags::INLINE) {
+        length.min(size.saturating_sub(logical)).max(1)
+    } else {
+        length
+    };
     Ok(Extent { logical, physical, length, flags })
 }

@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use extents_core::{
-    DeviceNumber, DirEntry, Error, Extent, ExtentMap, FileSystem, FileType, Flow, Ino, InodeFlags, Metadata, Overlay,
-    ReadError, SpaceUsage, Timestamp, VolumeInfo, Xattr, XattrNamespace,
+    DeviceNumber, DirEntry, Error, Extent, ExtentMap, FileSystem, FileType, Flow, Ino, InodeFlags, Metadata,
+    Overlay, ReadError, SpaceUsage, Timestamp, VolumeInfo, Xattr, XattrNamespace,
 };
 use parking_lot::Mutex;
 use rustix::fs::{OFlags, Statx, StatxTimestamp};
@@ -130,7 +130,12 @@ impl FileSystem for LowerVolume {
         }
     }
 
-    fn read_dir(&self, dir: Ino, from: u64, visit: &mut dyn FnMut(DirEntry<'_>) -> Flow) -> Result<(), Error> {
+    fn read_dir(
+        &self,
+        dir: Ino,
+        from: u64,
+        visit: &mut dyn FnMut(DirEntry<'_>) -> Flow,
+    ) -> Result<(), Error> {
         let failed = |errno| error(dir, errno);
         let open = self.lower.open_directory(dir.0).map_err(failed)?;
         let listed = open.list(from, |entry| {

@@ -25,7 +25,9 @@ fn synopsis(row: &Row) -> String {
         Kind::Number { unit, .. } => format!("{}={}", row.name, unit.placeholder()),
         Kind::Choice { words, .. } => format!("{}={}", row.name, words.join("|")),
         Kind::File { .. } => format!("{}=PATH", row.name),
-        Kind::Flag { .. } | Kind::Lower | Kind::Tolerated { .. } | Kind::Refused { .. } => row.name.to_owned(),
+        Kind::Flag { .. } | Kind::Lower | Kind::Tolerated { .. } | Kind::Refused { .. } => {
+            row.name.to_owned()
+        }
     }
 }
 

@@ -3,13 +3,17 @@
 #![forbid(unsafe_code)]
 
 mod engine;
+mod fresh_volume;
 mod helper_links;
 mod homifs_mount;
+mod numbers;
 mod programs;
 mod sample;
 
 pub use engine::{ControllerProcess, Engine};
+pub use fresh_volume::FreshVolume;
 pub use helper_links::HelperLinks;
 pub use homifs_mount::{Daemon, HomifsMount, mount_entry};
+pub use numbers::Numbers;
 pub use programs::{Outcome, helper, homifs, outcome};
 pub use sample::{image_of, sample};

@@ -4,81 +4,19 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use mounts::{HomifsMount, homifs};
+use mounts::{FreshVolume as Volume, HomifsMount, Numbers};
 use oracle::command::{finish, run};
 use oracle::{Format, KernelMount, machine, skip_if};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::process::Signal;
-use tempfile::TempDir;
-
-/// A new volume in an image of its own.
-struct Volume {
-    _folder: TempDir,
-    image: PathBuf,
-    format: Format,
-}
-
-impl Volume {
-    fn new(format: Format) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("homifs-writable-").tempdir()?;
-        let image = folder.path().join("disk.img");
-        // mkfs.xfs makes no volume below 300 MiB.
-        File::create(&image)?.set_len(320 << 20)?;
-        match format {
-            Format::Xfs => run("mkfs.xfs", ["-q".as_ref(), image.as_os_str()])?,
-            _ => run("mkfs.ext4", ["-q".as_ref(), "-F".as_ref(), image.as_os_str()])?,
-        };
-        Ok(Self { _folder: folder, image, format })
-    }
-
-    fn mount(&self, options: &str) -> Result<HomifsMount> {
-        HomifsMount::of_spec(&self.image, &format!("rw,{options}"))
-    }
-
-    /// Unmounts, and lets the file system's own checker judge.
-    fn unmount_and_check(&self, mount: HomifsMount) -> Result<()> {
-        self.unmount(mount)?;
-        self.check()
-    }
-
-    fn unmount(&self, mut mount: HomifsMount) -> Result<()> {
-        run(homifs()?.to_str().context("a path")?, ["umount".as_ref(), mount.path().as_os_str()])?;
-        ensure!(mount.daemon().wait()?.success(), "the daemon failed: {}", mount.daemon().said());
-        Ok(())
-    }
-
-    fn check(&self) -> Result<()> {
-        match self.format {
-            Format::Xfs => run("xfs_repair", ["-n".as_ref(), self.image.as_os_str()])?,
-            _ => run("e2fsck", ["-fn".as_ref(), self.image.as_os_str()])?,
-        };
-        Ok(())
-    }
-}
 
 const FORMATS: [Format; 2] = [Format::Ext4, Format::Xfs];
 const READS: [&str; 3] = ["reads=auto", "reads=engine", "reads=kernel"];
-
-/// A sequence of numbers that look random and are the same in each run (Marsaglia's xorshift).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-}
 
 const MOST: u64 = 3 << 20;
 
@@ -154,7 +92,11 @@ fn file_changed_at_random_reads_as_it_should_by_every_path() -> Result<()> {
                     let mut bytes = vec![0; model.len() + 1];
                     let length = reader.read_at(&mut bytes, 0)?;
                     let first = &bytes[..length];
-                    ensure!(first == &model[..length] && (length > 0 || model.is_empty()), "{} by an old reader", what());
+                    ensure!(
+                        first == &model[..length] && (length > 0 || model.is_empty()),
+                        "{} by an old reader",
+                        what()
+                    );
                 }
                 let opened = File::open(&path)?;
                 // SAFETY: Nobody changes the file while the mapping is looked at.
@@ -168,7 +110,10 @@ fn file_changed_at_random_reads_as_it_should_by_every_path() -> Result<()> {
             drop(reader);
             volume.unmount_and_check(mount)?;
             let kernel = KernelMount::read_only(&volume.image, format)?;
-            ensure!(whole(&kernel.path().join("file"))? == model, "{format:?} {reads}: the kernel reads something else");
+            ensure!(
+                whole(&kernel.path().join("file"))? == model,
+                "{format:?} {reads}: the kernel reads something else"
+            );
         }
     }
     Ok(())

@@ -70,9 +70,18 @@ impl Writable {
         let ttl = self.ttl(found.ino);
         match self.backing(&file, who, || reply.open_backing(file.file())) {
             Ok(Some(id)) => {
-                reply.created_passthrough(&ttl, &attr, generation, self.add(file, engine), flags(engine), &id);
+                reply.created_passthrough(
+                    &ttl,
+                    &attr,
+                    generation,
+                    self.add(file, engine),
+                    flags(engine),
+                    &id,
+                );
             }
-            Ok(None) => reply.created(&ttl, &attr, generation, self.add(file, true), FopenFlags::FOPEN_NOFLUSH),
+            Ok(None) => {
+                reply.created(&ttl, &attr, generation, self.add(file, true), FopenFlags::FOPEN_NOFLUSH)
+            }
             Err(error) => {
                 self.lower.close(&file);
                 self.lower.forget(found.ino, 1);

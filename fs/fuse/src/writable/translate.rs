@@ -130,7 +130,9 @@ mod tests {
     fn moment_before_1970_is_the_one_that_the_program_said() {
         // As fuser hands over second -2 and nanosecond 250,000,000.
         let given = SystemTime::UNIX_EPOCH - Duration::new(2, 250_000_000);
-        let Moment::At(seconds, nanoseconds) = moment(TimeOrNow::SpecificTime(given)) else { panic!("a time") };
+        let Moment::At(seconds, nanoseconds) = moment(TimeOrNow::SpecificTime(given)) else {
+            panic!("a time")
+        };
         assert_eq!((seconds, nanoseconds), (-2, 250_000_000));
     }
 }

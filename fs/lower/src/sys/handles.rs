@@ -63,6 +63,10 @@ impl KernelHandle {
     /// number (`FILEID_INO32_GEN`, and 64-bit numbers on XFS).
     pub(crate) fn generation(&self) -> u64 {
         let at = if self.kind == 1 { 4 } else { 8 };
-        self.handle.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes).into()
+        self.handle
+            .get(at..at + 4)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, u32::from_le_bytes)
+            .into()
     }
 }

@@ -58,9 +58,10 @@ impl Assumed {
                 && let Ok(sets) = capabilities(None)
             {
                 // Neither bits that only root may keep, nor the blocks that are reserved for it.
-                let effective = (sets.effective | CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH)
-                    - CapabilitySet::FSETID
-                    - CapabilitySet::SYS_RESOURCE;
+                let effective =
+                    (sets.effective | CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH)
+                        - CapabilitySet::FSETID
+                        - CapabilitySet::SYS_RESOURCE;
                 let _ = set_capabilities(None, CapabilitySets { effective, ..sets });
             }
         }
@@ -140,7 +141,8 @@ fn set_umask(mask: u32) -> u32 {
 }
 
 fn own_groups() -> Vec<u32> {
-    rustix::process::getgroups().map_or_else(|_| Vec::new(), |groups| groups.iter().map(|gid| gid.as_raw()).collect())
+    rustix::process::getgroups()
+        .map_or_else(|_| Vec::new(), |groups| groups.iter().map(|gid| gid.as_raw()).collect())
 }
 
 /// The groups of this thread alone: the library's function would change all threads.

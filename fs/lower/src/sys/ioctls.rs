@@ -63,8 +63,9 @@ pub(crate) fn plain(file: impl AsFd, request: u32, argument: &mut [u8]) -> Resul
         return Err(Errno::INVAL);
     }
     // SAFETY: The callers name requests whose argument is as long as the number says and holds no pointer.
-    let result =
-        checked(unsafe { libc::ioctl(file.as_fd().as_raw_fd(), request.into(), argument.as_mut_ptr()) }.into())?;
+    let result = checked(
+        unsafe { libc::ioctl(file.as_fd().as_raw_fd(), request.into(), argument.as_mut_ptr()) }.into(),
+    )?;
     i32::try_from(result).map_err(|_| Errno::OVERFLOW)
 }
 
@@ -145,4 +146,3 @@ pub(crate) fn configure_loop(
     checked(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE, &raw const config) }.into())?;
     Ok(())
 }
-
