@@ -165,6 +165,8 @@ fn readers_never_see_a_block_that_has_left_its_file() -> Result<()> {
                                     file.write_all_at(&mark(number).repeat(1 << 13), offset)?;
                                 }
                             }
+                            // Onto the media, where the readers look.
+                            file.sync_data()?;
                             changes.fetch_add(1, Ordering::Relaxed);
                         }
                         Ok(())
@@ -183,7 +185,8 @@ fn readers_never_see_a_block_that_has_left_its_file() -> Result<()> {
                             // Replaced meanwhile, or being written.
                             let Ok(plain) = File::open(path(number)) else { continue };
                             let Ok(file) = session.open(plain) else { continue };
-                            for _ in 0..4 {
+                            // Until it is taken back: what a reader holds on to is what somebody else's bytes could come to.
+                            for _ in 0..100 {
                                 let Ok(length) = queue.read(&file, 0, &mut bytes) else { break };
                                 for (place, word) in bytes[..length].chunks_exact(8).enumerate() {
                                     ensure!(
