@@ -2,10 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use extents_core::Ino;
-use fuser::{Config, Filesystem, MountOption, Session, SessionACL};
+use fuser::{Config, Filesystem, MountOption, Notifier, Session, SessionACL};
 use homifs_core::Homifs;
 use homifs_lower::Lower;
 
@@ -38,7 +38,7 @@ pub struct Unmounter {
 /// # Errors
 /// Where the directory does not do, or FUSE is not to be had; nothing is left mounted then.
 pub fn mount(homifs: &Arc<Homifs>, mountpoint: &Path) -> Result<Mounted, MountError> {
-    start(Translation::new(Arc::clone(homifs)), homifs, mountpoint)
+    start(Translation::new(Arc::clone(homifs)), homifs, mountpoint, |_| {})
 }
 
 /// Mounts a volume on a directory, for reading and writing; `lower` carries out what changes it.
@@ -58,13 +58,19 @@ pub fn mount_writable(
             homifs.recall(Ino(ino));
         }
     });
-    start(Writable::new(Arc::clone(homifs), Arc::clone(lower)), homifs, mountpoint)
+    let told = Arc::new(OnceLock::new());
+    let writable = Writable::new(Arc::clone(homifs), Arc::clone(lower), Arc::clone(&told));
+    start(writable, homifs, mountpoint, move |notifier| {
+        // Requests wait until the session runs.
+        let _ = told.set(notifier);
+    })
 }
 
 fn start<F: Filesystem>(
     filesystem: F,
     homifs: &Arc<Homifs>,
     mountpoint: &Path,
+    begun: impl FnOnce(Notifier),
 ) -> Result<Mounted, MountError> {
     let mountpoint = mount::check_mountpoint(mountpoint)?;
     let config = session_config(homifs);
@@ -79,6 +85,7 @@ fn start<F: Filesystem>(
     } else {
         mount_as_user(filesystem, homifs, &mountpoint, config)?
     };
+    begun(session.notifier());
     let entry = mount_table::at(&mountpoint).ok().flatten();
     let device = entry.map(|entry| entry.device).unwrap_or_default();
     mount::raise_read_ahead(&device, homifs.options().read_ahead);

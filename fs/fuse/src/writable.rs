@@ -10,17 +10,17 @@ mod translate;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use homifs_core::{Homifs, Special};
-use homifs_lower::{Change, Create, Found, Lower};
+use homifs_lower::{Change, Create, FileIoctl, Found, Lower};
 use rustix::fs::SeekFrom;
 
 use crate::filesystem::{Translation, reply_xattr};
@@ -40,6 +40,8 @@ pub(crate) struct Writable {
     own: Translation,
     handles: Handles,
     backings: Backings,
+    /// The way to tell the kernel what it cannot know; there once the session is.
+    notifier: Arc<OnceLock<Notifier>>,
 }
 
 /// What a request is about.
@@ -51,9 +53,18 @@ enum Target {
 }
 
 impl Writable {
-    pub(crate) fn new(homifs: Arc<Homifs>, lower: Arc<Lower>) -> Self {
+    pub(crate) fn new(homifs: Arc<Homifs>, lower: Arc<Lower>, notifier: Arc<OnceLock<Notifier>>) -> Self {
         let own = Translation::new(Arc::clone(&homifs));
-        Self { homifs, lower, own, handles: Handles::default(), backings: Backings::default() }
+        Self { homifs, lower, own, handles: Handles::default(), backings: Backings::default(), notifier }
+    }
+
+    /// Lets the kernel ask for attributes again: they change without its knowing, by a mapping of the file below or by
+    /// flags.
+    fn attributes_change(&self, node: INodeNo) {
+        if let Some(notifier) = self.notifier.get() {
+            // Not known to the kernel: nothing to forget.
+            let _ = notifier.inval_inode(node, -1, 0);
+        }
     }
 
     fn target(&self, node: INodeNo) -> Target {
@@ -294,7 +305,12 @@ impl Filesystem for Writable {
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let Target::File(ino) = self.target(node) else { return self.own.open(request, node, flags, reply) };
         match self.lower.open(ino, flags.0) {
-            Ok(file) => self.reply_open(file, &identity(request), reply),
+            Ok(file) => {
+                if file.is_writable() {
+                    self.attributes_change(node);
+                }
+                self.reply_open(file, &identity(request), reply);
+            }
             Err(error) => reply.error(errno(error)),
         }
     }
@@ -602,9 +618,13 @@ impl Filesystem for Writable {
         let Some(open) = self.handles.get(handle) else {
             return self.own.ioctl(request, node, handle, flags, command, argument, out_size, reply);
         };
-        let answer = translate::ioctl(&open, request, command, argument, out_size);
-        match answer {
-            Ok((result, bytes)) => reply.ioctl(result, &bytes),
+        match translate::ioctl(&open, request, command, argument, out_size) {
+            Ok((result, bytes)) => {
+                if [FileIoctl::SET_FLAGS, FileIoctl::SET_EXTENDED].contains(&FileIoctl(command)) {
+                    self.attributes_change(node);
+                }
+                reply.ioctl(result, &bytes);
+            }
             Err(error) => reply.error(errno(error)),
         }
     }

@@ -42,6 +42,7 @@ pub type Result<T> = std::result::Result<T, Errno>;
 #[derive(Debug)]
 pub struct Lower {
     mount: PrivateMount,
+    format: &'static str,
     root: u64,
     nodes: Nodes,
     contents: Contents,
@@ -74,7 +75,13 @@ impl Lower {
             source,
             told: String::new(),
         };
-        let lower = Self { mount, root: 0, nodes: Nodes::default(), contents: Contents::default() };
+        let lower = Self {
+            mount,
+            format: options.format,
+            root: 0,
+            nodes: Nodes::default(),
+            contents: Contents::default(),
+        };
         let handle = KernelHandle::of(&lower.mount.root).map_err(refused)?;
         let stat = stat_of(&lower.mount.root).map_err(refused)?;
         // Never forgotten: FUSE's root is there from the beginning.
@@ -128,7 +135,18 @@ impl Lower {
 
     /// Opens a node, whatever became of its name.
     pub(crate) fn reopen(&self, ino: u64, flags: OFlags) -> Result<OwnedFd> {
-        self.nodes.handle(ino)?.open(&self.mount.root, flags | OFlags::NOFOLLOW)
+        let handle = self.nodes.handle(ino).map_or_else(|| self.handle_of_forgotten(ino), Ok)?;
+        handle.open(&self.mount.root, flags | OFlags::NOFOLLOW)
+    }
+
+    /// The handle of a node that the kernel's FUSE has forgotten, and asks for by a file handle of its own
+    /// (`name_to_handle_at(2)` on our mount). It checks the generation itself.
+    fn handle_of_forgotten(&self, ino: u64) -> Result<KernelHandle> {
+        let handle = match self.format {
+            "xfs" => KernelHandle::xfs(ino, sys::ioctls::xfs_generation(&self.mount.root, ino)?),
+            _ => KernelHandle::ext4(ino),
+        };
+        handle.ok_or(Errno::STALE)
     }
 
     /// What `stat` tells of a node.

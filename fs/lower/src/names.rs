@@ -40,6 +40,10 @@ impl Lower {
     /// # Errors
     /// `ENOENT` where there is no such name.
     pub fn lookup(&self, parent: u64, name: &OsStr) -> Result<Found> {
+        if name == "." {
+            // The kernel's FUSE asks so for a node of which it only has a file handle, whatever its type.
+            return self.told(&self.path(parent)?);
+        }
         self.child(&self.path(parent)?, &name_of(name)?)
     }
 

@@ -3,7 +3,6 @@
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use rustc_hash::FxBuildHasher;
-use rustix::io::Errno;
 
 use crate::sys::handles::KernelHandle;
 
@@ -41,8 +40,8 @@ impl Nodes {
         }
     }
 
-    pub(crate) fn handle(&self, ino: u64) -> Result<KernelHandle, Errno> {
-        self.known.get(&ino).map(|known| known.handle).ok_or(Errno::STALE)
+    pub(crate) fn handle(&self, ino: u64) -> Option<KernelHandle> {
+        self.known.get(&ino).map(|known| known.handle)
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -73,9 +73,13 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn open(&self, ino: u64, flags: i32) -> Result<OpenFile> {
+        let appends = OFlags::from_bits_retain(flags.cast_unsigned()) & OFlags::APPEND;
         let flags = OpenFile::flags(flags);
-        // Announced before it is possible to write.
-        let file = self.reopen(ino, flags)?;
+        let file = match self.reopen(ino, flags) {
+            // A file that may only grow.
+            Err(Errno::PERM) if !appends.is_empty() => self.reopen(ino, flags | appends)?,
+            opened => opened?,
+        };
         Ok(self.opened(ino, file, flags))
     }
 

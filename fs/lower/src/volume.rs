@@ -1,7 +1,6 @@
 //! The lower mount as a volume that is read by inode number, so that what serves read-only mounts serves this one, too:
 //! attributes of ours, handles, clients, the control file.
 
-use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -10,22 +9,16 @@ use extents_core::{
     DeviceNumber, DirEntry, Error, Extent, ExtentMap, FileSystem, FileType, Flow, Ino, InodeFlags, Metadata,
     Overlay, ReadError, SpaceUsage, Timestamp, VolumeInfo, Xattr, XattrNamespace,
 };
-use parking_lot::Mutex;
 use rustix::fs::{OFlags, Statx, StatxTimestamp};
 use rustix::io::Errno;
 
 use crate::Lower;
 use crate::sys::handles::KernelHandle;
 
-/// Nodes that are remembered though the kernel's FUSE may have forgotten them.
-const GUESTS: usize = 1 << 16;
-
 /// A volume that the kernel's driver reads and writes meanwhile.
 pub struct LowerVolume {
     lower: Arc<Lower>,
     info: VolumeInfo,
-    /// Found through here, not through FUSE, the oldest first.
-    guests: Mutex<VecDeque<u64>>,
 }
 
 impl std::fmt::Debug for LowerVolume {
@@ -38,17 +31,7 @@ impl LowerVolume {
     /// `info` is what the volume's superblock says.
     #[must_use]
     pub fn new(lower: Arc<Lower>, info: VolumeInfo) -> Self {
-        Self { lower, info, guests: Mutex::default() }
-    }
-
-    fn remember(&self, ino: u64) {
-        let mut guests = self.guests.lock();
-        guests.push_back(ino);
-        if guests.len() > GUESTS
-            && let Some(oldest) = guests.pop_front()
-        {
-            self.lower.forget(oldest, 1);
-        }
+        Self { lower, info }
     }
 }
 
@@ -122,7 +105,8 @@ impl FileSystem for LowerVolume {
     fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Ino>, Error> {
         match self.lower.lookup(dir.0, OsStr::from_bytes(name)) {
             Ok(found) => {
-                self.remember(found.ino);
+                // Whoever asks for it next finds it by its number.
+                self.lower.forget(found.ino, 1);
                 Ok(Some(Ino(found.ino)))
             }
             Err(Errno::NOENT) => Ok(None),

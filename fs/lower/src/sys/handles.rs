@@ -13,6 +13,10 @@ use super::checked;
 /// Longest handle that is taken. ext4 and XFS have at most 24 bytes; the kernel's own limit is 128.
 const MOST: usize = 32;
 
+/// `FILEID_INO32_GEN` (include/linux/exportfs.h), and what XFS adds for 64-bit numbers (fs/xfs/xfs_export.h).
+const FILEID_INO32_GEN: i32 = 1;
+const XFS_FILEID_TYPE_64FLAG: i32 = 0x80;
+
 /// The kernel's `struct file_handle` (include/linux/fs.h) with room for [`MOST`] bytes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,22 @@ impl KernelHandle {
         Ok(handle)
     }
 
+    /// The handle of an inode of which nothing else is known. ext4 takes generation 0 for any (`ext4_nfs_get_inode`).
+    pub(crate) fn ext4(ino: u64) -> Option<Self> {
+        let mut handle = [0; MOST];
+        let ino = u32::try_from(ino).ok()?;
+        handle.get_mut(..4)?.copy_from_slice(&ino.to_ne_bytes());
+        Some(Self { bytes: 8, kind: FILEID_INO32_GEN, handle })
+    }
+
+    /// The handle of an inode of XFS (`struct xfs_fid64`, fs/xfs/xfs_export.h).
+    pub(crate) fn xfs(ino: u64, generation: u32) -> Option<Self> {
+        let mut handle = [0; MOST];
+        handle.get_mut(..8)?.copy_from_slice(&ino.to_ne_bytes());
+        handle.get_mut(8..12)?.copy_from_slice(&generation.to_ne_bytes());
+        Some(Self { bytes: 12, kind: FILEID_INO32_GEN | XFS_FILEID_TYPE_64FLAG, handle })
+    }
+
     /// Opens what the handle stands for; `mount` is any descriptor on its file system.
     pub(crate) fn open(&self, mount: impl AsFd, flags: OFlags) -> Result<OwnedFd, Errno> {
         let mut handle = *self;
@@ -62,7 +82,7 @@ impl KernelHandle {
     /// A number that differs when the inode's number is used again: both formats put the generation after the inode
     /// number (`FILEID_INO32_GEN`, and 64-bit numbers on XFS).
     pub(crate) fn generation(&self) -> u64 {
-        let at = if self.kind == 1 { 4 } else { 8 };
+        let at = if self.kind == FILEID_INO32_GEN { 4 } else { 8 };
         self.handle
             .get(at..at + 4)
             .and_then(|bytes| bytes.try_into().ok())

@@ -146,3 +146,27 @@ pub(crate) fn configure_loop(
     checked(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE, &raw const config) }.into())?;
     Ok(())
 }
+
+/// `XFS_IOC_BULKSTAT`, and the sizes of `struct xfs_bulkstat_req` without and with one `struct xfs_bulkstat`
+/// (fs/xfs/libxfs/xfs_fs.h).
+const XFS_BULKSTAT: libc::c_ulong = 0x8040_587f;
+const BULK_HEADER: usize = 64;
+const BULKSTAT: usize = 192;
+
+/// The generation of an inode of the XFS volume that `file` is on.
+pub(crate) fn xfs_generation(file: impl AsFd, ino: u64) -> Result<u32, Errno> {
+    let mut request = [0_u64; (BULK_HEADER + BULKSTAT) / 8];
+    // From this inode on, one of them: `ino`, then `flags` and `icount` of 32 bits each.
+    let [first, counts, ..] = &mut request;
+    (*first, *counts) = (ino, 1 << 32);
+    // SAFETY: The request has the kernel's layout with room for as many inodes as it asks for, and outlives the call.
+    checked(unsafe { libc::ioctl(file.as_fd().as_raw_fd(), XFS_BULKSTAT, request.as_mut_ptr()) }.into())?;
+    let found = request.get(BULK_HEADER / 8..).unwrap_or_default();
+    // `bs_ino` is its first field, `bs_gen` the low half of its ninth.
+    match (found.first(), found.get(8)) {
+        (Some(&number), Some(&generation)) if number == ino => {
+            u32::try_from(generation & 0xffff_ffff).map_err(|_| Errno::OVERFLOW)
+        }
+        _ => Err(Errno::STALE),
+    }
+}
