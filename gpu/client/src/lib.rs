@@ -16,19 +16,30 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Unsafe code stands in one module, [`memory`], which maps what is shared.
+//! [`Client`] is above that: it reads files by any thread, and says by which path.
+//!
+//! Unsafe code stands in two modules: [`memory`], which maps what is shared, and `target`, which fills what callers give.
 
+mod client;
 mod error;
+mod extents;
 mod file;
 pub mod memory;
 mod mount;
 mod queue;
 mod reader;
+mod served;
 mod session;
 mod socket;
+mod staging;
+mod target;
 
+pub use client::{Client, ServedRequest};
 pub use error::{ClientError, NvmeStatus};
+pub use extents::{Extent, ExtentMap};
 pub use file::OpenFile;
 pub use queue::{Command, Done, QueuePair, QueuePlaces, QueueSet};
-pub use reader::Reader;
+pub use reader::{Reader, Request};
+pub use served::{Fallback, ServedBy, ServedFile};
 pub use session::{Buffer, Limits, Session};
+pub use target::Target;

@@ -1,4 +1,4 @@
-//! Memory that is shared with the daemon, and perhaps with an accelerator: the one module with unsafe code.
+//! Memory that is shared with the daemon, and perhaps with an accelerator.
 //!
 //! It is seen as atomics, or copied. The daemon writes to a buffer only while a command names it; that a copy out of it
 //! is not disturbed is up to whoever issues commands.
@@ -6,11 +6,14 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
+
+use crate::target::Target;
 
 /// A mapping that others see, too.
 pub struct Shared {
@@ -95,10 +98,19 @@ impl Shared {
     /// # Panics
     /// Where they do not lie within.
     pub fn read(&self, offset: usize, target: &mut [u8]) {
+        self.read_into(offset, Target::from(target).part(0, usize::MAX));
+    }
+
+    /// Copies bytes out, to where nothing need be yet.
+    ///
+    /// # Panics
+    /// Where they do not lie within.
+    pub(crate) fn read_into(&self, offset: usize, target: &mut [MaybeUninit<u8>]) {
         assert!(offset.checked_add(target.len()).is_some_and(|end| end <= self.length()));
         // SAFETY: The source lies within the mapping; the target is a slice of its own.
         unsafe {
-            std::ptr::copy_nonoverlapping(self.address().add(offset), target.as_mut_ptr(), target.len());
+            let target_start = target.as_mut_ptr().cast::<u8>();
+            std::ptr::copy_nonoverlapping(self.address().add(offset), target_start, target.len());
         };
     }
 }

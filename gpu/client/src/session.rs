@@ -108,6 +108,25 @@ impl Session {
         self.inner.socket.lock().unwrap_or_else(PoisonError::into_inner).end();
     }
 
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    /// The word that is not 0 while the daemon sleeps: who rings then calls [`wake`](Self::wake), or has the daemon look
+    /// by itself a millisecond later. It can only be read.
+    #[must_use]
+    pub fn asleep_word(&self) -> *const u32 {
+        self.inner.status.u32_at(session::ASLEEP).as_ptr().cast_const()
+    }
+
+    /// Wakes the daemon.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn wake(&self) -> Result<(), ClientError> {
+        self.inner.wake()
+    }
+
     /// The daemon's number for this client.
     #[must_use]
     pub fn client(&self) -> u64 {
@@ -229,6 +248,12 @@ impl Inner {
     /// Whether the daemon sleeps, and must be woken.
     pub(crate) fn is_asleep(&self) -> bool {
         self.status.u32_at(session::ASLEEP).load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the daemon closed the connection: nothing is answered any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        // Somebody who waits for an answer hears of it himself.
+        self.socket.try_lock().is_ok_and(|socket| socket.is_closed())
     }
 
     /// Wakes the daemon, which sleeps.

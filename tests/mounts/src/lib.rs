@@ -11,5 +11,5 @@ mod sample;
 pub use engine::{ControllerProcess, Engine};
 pub use helper_links::HelperLinks;
 pub use homifs_mount::{Daemon, HomifsMount, mount_entry};
-pub use programs::{Outcome, helper, homifs, outcome};
+pub use programs::{Outcome, helper, homifs, library, outcome};
 pub use sample::{image_of, sample};
