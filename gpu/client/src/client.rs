@@ -90,6 +90,12 @@ impl Client {
         self.queues.as_ref().map_or_else(ClientError::sentence, |_| String::new())
     }
 
+    /// Whether its session, where it has one, can still be used: by this process, and with a daemon that is there.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.session().is_none_or(Session::is_alive)
+    }
+
     /// The session with the daemon, where there is one.
     #[must_use]
     pub fn session(&self) -> Option<&Session> {

@@ -18,8 +18,10 @@
 //!
 //! [`Client`] is above that: it reads files by any thread, and says by which path.
 //!
-//! Unsafe code stands in two modules: [`memory`], which maps what is shared, and `target`, which fills what callers give.
+//! Unsafe code stands in three modules: [`memory`], which maps what is shared, `target`, which fills what callers
+//! give, and `arena`, which keeps bytes and a view of them together.
 
+mod arena;
 mod client;
 mod error;
 mod extents;
@@ -34,6 +36,7 @@ mod socket;
 mod staging;
 mod target;
 
+pub use arena::Arena;
 pub use client::{Client, ServedRequest};
 pub use error::{ClientError, NvmeStatus};
 pub use extents::{Extent, ExtentMap};

@@ -218,6 +218,11 @@ impl QueuePair {
         file.is_of(&self.session)
     }
 
+    /// Refuses another process than the one that made it.
+    pub(crate) fn check_owner(&self) -> Result<(), ClientError> {
+        self.session.check_owner()
+    }
+
     /// Whether the daemon is gone, so that nothing is answered any more.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.session.is_gone()

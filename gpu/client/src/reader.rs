@@ -116,6 +116,7 @@ impl Reader {
                     .into(),
             ));
         }
+        self.pair.check_owner()?;
         let mut progress = Progress::of(requests);
         for request in &*requests {
             self.check(request.file)?;

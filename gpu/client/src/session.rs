@@ -10,6 +10,7 @@ use homi_abi::session::{
     Queues, QueuesRequest, Status, Welcome, kind,
 };
 use rustix::fs::fgetxattr;
+use rustix::process::{Pid, getpid};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::file::OpenFile;
@@ -53,6 +54,8 @@ pub(crate) struct Inner {
     limits: Limits,
     status: Shared,
     wake: OwnedFd,
+    /// The process that made it. A child has the socket and the queues, too, but must not use them.
+    owner: Pid,
 }
 
 /// Memory that commands may name.
@@ -98,7 +101,14 @@ impl Session {
             page: welcome.page_size.get(),
             sgl: welcome.flags.get() & session::WELCOME_SGL != 0,
         };
-        let inner = Inner { socket: Mutex::new(socket), client: welcome.client.get(), limits, status, wake };
+        let inner = Inner {
+            socket: Mutex::new(socket),
+            client: welcome.client.get(),
+            limits,
+            status,
+            wake,
+            owner: getpid(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -125,6 +135,12 @@ impl Session {
     /// Where the system refuses.
     pub fn wake(&self) -> Result<(), ClientError> {
         self.inner.wake()
+    }
+
+    /// Whether it can still be used: by this process, and with a daemon that is there.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.inner.check_owner().is_ok() && !self.inner.is_gone()
     }
 
     /// The daemon's number for this client.
@@ -235,8 +251,20 @@ impl Inner {
         A: FromBytes + KnownLayout + Immutable,
     {
         const { assert!(size_of::<Q>() + size_of::<Message>() <= session::MESSAGE_MAX) };
+        self.check_owner()?;
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         socket.ask(kind, request, descriptor.as_slice())
+    }
+
+    /// Refuses a child of the process that made the session: both would answer for each other's commands.
+    pub(crate) fn check_owner(&self) -> Result<(), ClientError> {
+        if getpid() == self.owner {
+            return Ok(());
+        }
+        Err(ClientError::Invalid(format!(
+            "the session belongs to process {}, of which this is a fork; begin one of its own here",
+            self.owner
+        )))
     }
 
     /// Gives a namespace back.
