@@ -6,10 +6,12 @@ mod engine;
 mod helper_links;
 mod homifs_mount;
 mod programs;
+mod python_package;
 mod sample;
 
 pub use engine::{ControllerProcess, Engine};
 pub use helper_links::HelperLinks;
 pub use homifs_mount::{Daemon, HomifsMount, mount_entry};
 pub use programs::{Outcome, helper, homifs, library, outcome};
+pub use python_package::PythonPackage;
 pub use sample::{image_of, sample};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use mounts::{Engine, HomifsMount, homifs, image_of, library, outcome};
+use mounts::{Engine, HomifsMount, PythonPackage, homifs, image_of, library, outcome};
 use oracle::{machine, skip_if};
 
 /// Folders of the oracle's volumes with files of every shape: holes, unwritten, inline, shared, long.
@@ -95,55 +95,6 @@ fn c_program_with_queues_of_its_own_reads_what_pread_gives() -> Result<()> {
     Ok(())
 }
 
-/// The Python package, built and put into a folder.
-struct Package {
-    folder: tempfile::TempDir,
-    python: PathBuf,
-}
-
-impl Package {
-    fn build(tools: &Path) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let target = tools.parent().context("the tools lie in the folder of what is built")?.join("python");
-        let mut maturin = Command::new(tools.join("bin/maturin"));
-        maturin.args(["build", "--quiet", "--locked", "--profile", "dev", "--out"]).arg(folder.path());
-        // A folder of its own: maturin's settings would have Cargo build parts of the workspace anew each time.
-        maturin.arg("--target-dir").arg(target).arg("--interpreter").arg(tools.join("bin/python3"));
-        let built = maturin.arg("--manifest-path").arg(format!("{PYTHON}/Cargo.toml")).output()?;
-        ensure!(built.status.success(), "maturin: {}", String::from_utf8_lossy(&built.stderr));
-        let wheels =
-            fs::read_dir(folder.path())?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-        let python = tools.join("bin/python3");
-        let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target"]);
-        let installed = pip.arg(folder.path().join("site")).args(wheels).output()?;
-        ensure!(installed.status.success(), "pip: {}", String::from_utf8_lossy(&installed.stderr));
-        Ok(Self { folder, python })
-    }
-
-    fn run(&self, mut change: impl FnMut(&mut Command)) -> Result<(bool, String)> {
-        let mut command = Command::new(&self.python);
-        command.env("PYTHONPATH", self.folder.path().join("site")).env("PYTHONDONTWRITEBYTECODE", "1");
-        change(&mut command);
-        let output = command.output()?;
-        let said =
-            [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        Ok((output.status.success(), said))
-    }
-}
-
-/// Where `.ci/setup test` put maturin and NumPy; why there are none otherwise.
-fn python_tools() -> Result<PathBuf, String> {
-    let test = std::env::current_exe().map_err(|error| error.to_string())?;
-    // Tests lie in `target/<profile>/deps`.
-    let target = test.ancestors().nth(3).ok_or("the tests are not where Cargo puts them")?;
-    let tools = target.join("python-tools");
-    if tools.join("bin/maturin").exists() {
-        return Ok(tools);
-    }
-    Err(format!("no maturin in {}; .ci/setup test installs it", tools.display()))
-}
-
 /// A snapshot of a whole image, as `homifs snapshot` writes it.
 fn snapshot_of(image: &Path, arena: &Path) -> Result<()> {
     let words = ["snapshot".as_ref(), image.as_os_str(), "/".as_ref(), "--write".as_ref(), arena.as_os_str()];
@@ -155,10 +106,9 @@ fn snapshot_of(image: &Path, arena: &Path) -> Result<()> {
 #[test]
 fn python_programs_read_every_file_as_pread_does() -> Result<()> {
     skip_if!(machine::cannot_mount_fuse());
-    skip_if!(python_tools().err());
-    let tools = python_tools().map_err(anyhow::Error::msg)?;
-    let package = Package::build(&tools)?;
-    let (elsewhere, arena) = (package.folder.path().join("elsewhere"), package.folder.path().join("arena"));
+    skip_if!(PythonPackage::cannot_be_built());
+    let package = PythonPackage::build()?;
+    let (elsewhere, arena) = (package.folder().join("elsewhere"), package.folder().join("arena"));
     fs::write(&elsewhere, vec![b'x'; 70_000])?;
     for volume in ["ext4-default", "xfs-default"] {
         let image = image_of(volume)?.0;
@@ -178,10 +128,9 @@ fn python_programs_read_every_file_as_pread_does() -> Result<()> {
 fn python_example_reads_small_files_into_one_tensor() -> Result<()> {
     const FILES: u32 = 10_000;
     skip_if!(machine::cannot_mount_fuse());
-    skip_if!(python_tools().err());
-    let tools = python_tools().map_err(anyhow::Error::msg)?;
-    let package = Package::build(&tools)?;
-    let (tree, image) = (package.folder.path().join("tree"), package.folder.path().join("image"));
+    skip_if!(PythonPackage::cannot_be_built());
+    let package = PythonPackage::build()?;
+    let (tree, image) = (package.folder().join("tree"), package.folder().join("image"));
     for number in 0..FILES {
         let folder = tree.join(format!("class-{}", number % 10));
         fs::create_dir_all(&folder)?;
@@ -193,7 +142,7 @@ fn python_example_reads_small_files_into_one_tensor() -> Result<()> {
     make.args(["-q", "-F", "-d"]).arg(&tree).arg(&image).args(["128M", "-N", "12000"]);
     let made = make.output()?;
     ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let arena = package.folder.path().join("arena");
+    let arena = package.folder().join("arena");
     snapshot_of(&image, &arena)?;
     let mount = HomifsMount::new(&image, "clients=2")?;
     let (well, said) = package.run(|python| {
