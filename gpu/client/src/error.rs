@@ -119,6 +119,17 @@ pub enum ClientError {
         "the daemon is gone: the mount was taken away, or it ended; open the file again once it is mounted"
     )]
     Gone,
+    /// There is no accelerator to read for.
+    #[error("{0}")]
+    NoAccelerator(String),
+    /// The accelerator's driver refused.
+    #[error("the accelerator cannot {action}: {reason}")]
+    Accelerator {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// What the driver said.
+        reason: String,
+    },
     /// The range or memory asked for does not exist.
     #[error("{0}")]
     Invalid(String),
@@ -137,6 +148,8 @@ impl ClientError {
             Self::Command { status, .. } => status.errno(),
             Self::Late(_) => Errno::TIMEDOUT.raw_os_error(),
             Self::Gone => Errno::NOTCONN.raw_os_error(),
+            Self::NoAccelerator(_) => Errno::NODEV.raw_os_error(),
+            Self::Accelerator { .. } => Errno::IO.raw_os_error(),
             Self::Invalid(_) => Errno::INVAL.raw_os_error(),
         }
     }
@@ -177,6 +190,8 @@ impl ClientError {
             }
             Self::Late(patience) => Self::Late(*patience),
             Self::Gone => Self::Gone,
+            Self::NoAccelerator(text) => Self::NoAccelerator(text.clone()),
+            Self::Accelerator { action, reason } => Self::Accelerator { action, reason: reason.clone() },
             Self::Invalid(text) => Self::Invalid(text.clone()),
         }
     }

@@ -18,11 +18,13 @@
 //!
 //! [`Client`] is above that: it reads files by any thread, and says by which path.
 //!
-//! Unsafe code stands in three modules: [`memory`], which maps what is shared, `target`, which fills what callers
-//! give, and `arena`, which keeps bytes and a view of them together.
+//! Unsafe code stands in [`memory`], which maps what is shared, `target`, which fills what callers give, `arena`, which
+//! keeps bytes and a view of them together, and `cuda`, which calls the driver.
 
 mod arena;
 mod client;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod error;
 mod extents;
 mod file;

@@ -13,8 +13,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
 
-use crate::target::Target;
-
 /// A mapping that others see, too.
 pub struct Shared {
     map: MmapRaw,
@@ -98,7 +96,21 @@ impl Shared {
     /// # Panics
     /// Where they do not lie within.
     pub fn read(&self, offset: usize, target: &mut [u8]) {
-        self.read_into(offset, Target::from(target).part(0, usize::MAX));
+        assert!(offset.checked_add(target.len()).is_some_and(|end| end <= self.length()));
+        // SAFETY: The source lies within the mapping; the target is a slice of its own.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.address().add(offset), target.as_mut_ptr(), target.len());
+        };
+    }
+
+    /// Where the bytes from `offset` on are.
+    ///
+    /// # Panics
+    /// Where they do not lie within.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn at(&self, offset: usize, length: usize) -> *const u8 {
+        assert!(offset.checked_add(length).is_some_and(|end| end <= self.length()));
+        self.address().wrapping_add(offset).cast_const()
     }
 
     /// Copies bytes out, to where nothing need be yet.

@@ -33,6 +33,9 @@ pub struct Request<'a> {
 #[derive(Debug)]
 pub struct Reader {
     pair: QueuePair,
+    // Before the memory that it is of.
+    #[cfg(feature = "cuda")]
+    registered: Option<crate::cuda::Registered>,
     memory: Buffer,
     staging: Staging,
     /// Most bytes that one command brings.
@@ -78,7 +81,17 @@ impl Reader {
         let nowhere =
             Flight { request: 0, part: Part { number: 0, start: 0 }, skip: 0, target: 0, length: 0 };
         let flights = vec![nowhere; usize::try_from(ENTRIES).unwrap_or(0)];
-        Ok(Self { pair, memory, staging, piece, page, flights, lost: false })
+        Ok(Self {
+            pair,
+            #[cfg(feature = "cuda")]
+            registered: None,
+            memory,
+            staging,
+            piece,
+            page,
+            flights,
+            lost: false,
+        })
     }
 
     /// Whether it can go on: no command of it was left unanswered.
@@ -121,11 +134,25 @@ impl Reader {
         for request in &*requests {
             self.check(request.file)?;
         }
+        #[cfg(feature = "cuda")]
+        self.show_to_device(requests)?;
         let outcome = self.carry_out(requests, &mut progress);
         self.lost = self.pair.in_flight() > 0;
         outcome?;
         let results = progress.failures.into_iter().zip(progress.lengths);
         Ok(results.map(|(failure, length)| failure.map_or(Ok(length), Err)).collect())
+    }
+
+    /// Registers the memory with the driver where some target is a device's; once is enough for all devices.
+    #[cfg(feature = "cuda")]
+    fn show_to_device(&mut self, requests: &[Request<'_>]) -> Result<(), ClientError> {
+        let device = requests.iter().find_map(|request| request.target.device());
+        if let Some(device) = device
+            && self.registered.is_none()
+        {
+            self.registered = Some(device.register(self.memory.memory())?);
+        }
+        Ok(())
     }
 
     fn check(&self, file: &OpenFile) -> Result<(), ClientError> {
@@ -208,16 +235,19 @@ impl Reader {
     fn bring(&mut self, done: Done, requests: &mut [Request<'_>], progress: &mut Progress) {
         let flight = self.flights[usize::from(done.place)];
         let request = &mut requests[flight.request];
-        if done.status == NvmeStatus::SUCCESS {
-            let part = request.target.part(flight.target, flight.length);
-            self.memory.memory().read_into(flight.part.start + flight.skip, part);
-        } else if progress.failures[flight.request].is_none() {
+        let outcome = if done.status == NvmeStatus::SUCCESS {
+            let source = flight.part.start + flight.skip;
+            request.target.fill(flight.target, self.memory.memory(), source, flight.length)
+        } else {
             let within = u64::try_from(flight.target).unwrap_or(u64::MAX);
-            progress.failures[flight.request] = Some(ClientError::Command {
+            Err(ClientError::Command {
                 offset: request.offset.saturating_add(within),
                 length: u64::try_from(flight.length).unwrap_or(u64::MAX),
                 status: done.status,
-            });
+            })
+        };
+        if let Err(error) = outcome {
+            progress.failures[flight.request].get_or_insert(error);
         }
         self.staging.give_back(flight.part.number);
     }

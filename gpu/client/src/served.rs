@@ -154,12 +154,19 @@ impl ServedFile {
             if i64::try_from(at).is_err() {
                 break;
             }
-            match rustix::io::pread(&self.file, target.part(done, usize::MAX), at) {
-                Ok(([], _)) => break,
-                Ok((read, _)) => done += read.len(),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(ClientError::system("read the file")(error)),
+            let read = target.fill_by(done, |part| {
+                loop {
+                    match rustix::io::pread(&self.file, &mut *part, at) {
+                        Ok((read, _)) => break Ok(read.len()),
+                        Err(rustix::io::Errno::INTR) => {}
+                        Err(error) => break Err(ClientError::system("read the file")(error)),
+                    }
+                }
+            })?;
+            if read == 0 {
+                break;
             }
+            done += read;
         }
         Ok(done)
     }

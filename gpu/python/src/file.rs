@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::buffer::Lent;
 use crate::clients::client_of;
+use crate::cuda::CudaBytes;
 use crate::error::{closed, raise};
 use crate::extent::Extent;
 
@@ -154,6 +155,21 @@ impl File {
         let target = lent.target();
         let read = py.detach(|| opened.client.read(&opened.file, offset, target));
         read.map_err(|error| raise(&error))
+    }
+
+    /// Reads bytes into new memory of a CUDA device; all from the offset on where no length is given.
+    #[pyo3(signature = (offset = 0, length = None, *, device = 0))]
+    fn read_cuda(
+        &self,
+        py: Python<'_>,
+        offset: u64,
+        length: Option<u64>,
+        device: usize,
+    ) -> PyResult<CudaBytes> {
+        let opened = self.opened()?;
+        let there = opened.file.size().saturating_sub(offset);
+        let length = usize::try_from(length.map_or(there, |length| length.min(there))).unwrap_or(usize::MAX);
+        CudaBytes::filled(py, device, length, |target| opened.client.read(&opened.file, offset, target))
     }
 
     /// Gives the file back. A read that is under way in another thread ends first.

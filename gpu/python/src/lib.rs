@@ -2,13 +2,14 @@
 //!
 //! Python's lock is let go of while commands fly, so other threads run, and read at the same time.
 //!
-//! The crate has unsafe code in one place, where it fills memory that Python objects lend ([`buffer`]).
+//! The crate has unsafe code where it fills memory that Python objects lend: [`buffer`] and [`cuda`].
 
 #![allow(clippy::needless_pass_by_value, reason = "what PyO3 made of an argument it hands over")]
 
 mod arena;
 mod buffer;
 mod clients;
+mod cuda;
 mod error;
 mod extent;
 mod file;
@@ -20,6 +21,8 @@ use pyo3::prelude::*;
 mod _homifs {
     #[pymodule_export]
     use crate::arena::{Snapshot, SnapshotFile};
+    #[pymodule_export]
+    use crate::cuda::CudaBytes;
     #[pymodule_export]
     use crate::error::Error;
     #[pymodule_export]

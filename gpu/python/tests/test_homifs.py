@@ -1,6 +1,7 @@
 """The package on a mount: HOMIFS_MOUNT is where, HOMIFS_SNAPSHOT an arena of its root, HOMIFS_ELSEWHERE a file off it."""
 
 import array
+import ctypes
 import errno
 import mmap
 import os
@@ -150,6 +151,82 @@ class Reading(unittest.TestCase):
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
         self.assertEqual(file.read(0, 5000), wanted)
         file.close()
+
+
+class Devices(unittest.TestCase):
+    def test_device_memory_is_filled_or_its_absence_told(self) -> None:
+        with homifs.open(LARGE) as file:
+            try:
+                there = file.read_cuda(3, 300_000)
+            except homifs.Error as error:
+                self.assertIn(error.errno, (errno.ENODEV, errno.EIO))
+                self.assertRegex(error.message, "libcuda|accelerator")
+                self.skipTest(f"no CUDA device: {error.message}")
+            wanted = plain(LARGE, 3, 300_000)
+            shown = there.__cuda_array_interface__
+            self.assertEqual((len(there), shown["shape"], shown["typestr"]), (len(wanted), (len(wanted),), "|u1"))
+            self.assertEqual(device_bytes(shown["data"][0], len(there)), wanted)
+            # The same memory again, as an array of somebody else's.
+            self.assertEqual(file.read_into(there, 5), len(there))
+            self.assertEqual(device_bytes(shown["data"][0], len(there)), plain(LARGE, 5, len(there)))
+            counts = homifs.read_many([(file, 9, there), (file, 1, 100)])
+            self.assertEqual(counts, [len(there), plain(LARGE, 1, 100)])
+            self.assertEqual(device_bytes(shown["data"][0], len(there)), plain(LARGE, 9, len(there)))
+        with homifs.open(ELSEWHERE, allow_pread=True) as file:
+            there = file.read_cuda()
+            self.assertEqual(device_bytes(there.__cuda_array_interface__["data"][0], len(there)), file.read())
+
+    def test_tensors_of_torch_on_a_device_are_filled(self) -> None:
+        try:
+            import torch
+        except ImportError:
+            self.skipTest("torch is not installed")
+        if not torch.cuda.is_available():
+            self.skipTest("torch sees no CUDA device")
+        with homifs.open(LARGE) as file:
+            tensor = torch.zeros(100_000, dtype=torch.uint8, device="cuda")
+            self.assertEqual(file.read_into(tensor, 11), min(100_000, file.size - 11))
+            self.assertEqual(bytes(tensor.cpu().tolist()), plain(LARGE, 11, 100_000))
+            same = torch.as_tensor(file.read_cuda(11, 100_000), device="cuda")
+            self.assertTrue(torch.equal(same, tensor))
+
+    def test_arrays_that_cannot_be_filled_are_refused(self) -> None:
+        class Shown:
+            def __init__(self, **change: object) -> None:
+                self.__cuda_array_interface__ = {
+                    "shape": (4, 4), "typestr": "<f4", "data": (4096, False), "strides": None, "version": 3, **change
+                }  # fmt: skip
+
+        with homifs.open(LARGE) as file:
+            for change, error in (
+                ({"data": (4096, True)}, BufferError),
+                ({"strides": (4, 16)}, BufferError),
+                ({"mask": object()}, BufferError),
+                ({"typestr": "?"}, ValueError),
+                ({"shape": None}, ValueError),
+                ({"shape": (1 << 62, 4)}, ValueError),
+                # No device has this address, or there is no driver to ask.
+                ({}, homifs.Error),
+            ):
+                with self.subTest(change=change), self.assertRaises(error):
+                    file.read_into(Shown(**change))
+            self.assertEqual(file.read_into(Shown(shape=(0, 4))), 0)
+
+
+def device_bytes(address: int, length: int) -> bytes:
+    """What a device's memory holds, by the driver itself."""
+    driver = ctypes.CDLL("libcuda.so.1")
+    target, context, device = ctypes.create_string_buffer(length), ctypes.c_void_p(), ctypes.c_int()
+    for code in (
+        driver.cuInit(0),
+        driver.cuDeviceGet(ctypes.byref(device), 0),
+        driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device),
+        driver.cuCtxSetCurrent(context),
+        driver.cuMemcpyDtoH_v2(target, ctypes.c_uint64(address), ctypes.c_size_t(length)),
+    ):
+        if code != 0:
+            raise RuntimeError(f"CUDA says {code}")
+    return target.raw
 
 
 class Describing(unittest.TestCase):

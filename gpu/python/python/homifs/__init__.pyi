@@ -2,9 +2,15 @@ import os
 from collections.abc import Buffer, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, Protocol, final
 
 StrPath = str | os.PathLike[str]
+
+class CudaArray(Protocol):
+    """What CuPy, Numba and PyTorch have on a CUDA device."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
 
 class Error(OSError):
     """What went wrong: errno and strerror as of OSError."""
@@ -72,8 +78,10 @@ class File:
     def closed(self) -> bool: ...
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """Reads bytes, fewer than asked for only at the file's end; all from the offset on where no length is given."""
-    def read_into(self, buffer: Buffer, offset: int = 0) -> int:
+    def read_into(self, buffer: Buffer | CudaArray, offset: int = 0) -> int:
         """Fills contiguous, writable memory; how many bytes there were, fewer than it holds only at the file's end."""
+    def read_cuda(self, offset: int = 0, length: int | None = None, *, device: int = 0) -> CudaBytes:
+        """As read, into new memory of a CUDA device. Error with ENODEV where there is no CUDA driver."""
     def close(self) -> None: ...
     def __enter__(self) -> File: ...
     def __exit__(
@@ -84,11 +92,22 @@ class File:
 def open(path: StrPath, *, allow_pread: bool = False) -> File:
     """Opens a file for reading. What queues cannot serve is refused with Error, or, with allow_pread, read by pread(2)."""
 
-def read_many(ranges: Iterable[tuple[File, int, int | Buffer]]) -> list[bytearray | int]:
+def read_many(ranges: Iterable[tuple[File, int, int | Buffer | CudaArray]]) -> list[bytearray | int]:
     """Reads ranges of files at once.
 
     A range is (file, offset, length), which gives a bytearray, or (file, offset, buffer), which fills the buffer and gives
     the number of bytes. No two buffers may overlap. Raises Error for the first range that failed."""
+
+@final
+class CudaBytes:
+    """Bytes in the memory of a CUDA device, freed with this: cupy.asarray and torch.as_tensor take it."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+    @property
+    def device(self) -> int:
+        """The device's number."""
+    def __len__(self) -> int: ...
 
 @final
 class Snapshot:
