@@ -14,6 +14,9 @@ use crate::homifs::Homifs;
 /// The blocks of one file stay where they are until this is dropped.
 pub trait Lease: Send + Sync + Debug {}
 
+/// Where the bytes of a file lie, and what keeps them there where anything could move them.
+pub(crate) type LeasedMap = (Arc<ExtentMap>, Option<Arc<dyn Lease>>);
+
 /// Whoever lets files be leased.
 pub trait Leases: Send + Sync + Debug {
     /// A lease on a file, and where its bytes lie meanwhile.
@@ -40,7 +43,7 @@ impl Homifs {
     }
 
     /// Where a file's bytes lie, and what keeps them there.
-    pub(crate) fn leased(&self, ino: Ino) -> Result<(Arc<ExtentMap>, Option<Arc<dyn Lease>>)> {
+    pub(crate) fn leased(&self, ino: Ino) -> Result<LeasedMap> {
         match self.leases_cell().get() {
             None => Ok((self.map_of(ino)?, None)),
             Some(leases) => leases.lease(ino).map(|(map, lease)| (map, Some(lease))),

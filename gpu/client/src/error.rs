@@ -114,6 +114,22 @@ pub enum ClientError {
     /// A command was not answered in time.
     #[error("no completion within {0:?}; the daemon is stuck or gone")]
     Late(Duration),
+    /// The daemon closed the connection.
+    #[error(
+        "the daemon is gone: the mount was taken away, or it ended; open the file again once it is mounted"
+    )]
+    Gone,
+    /// There is no accelerator to read for.
+    #[error("{0}")]
+    NoAccelerator(String),
+    /// The accelerator's driver refused.
+    #[error("the accelerator cannot {action}: {reason}")]
+    Accelerator {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// What the driver said.
+        reason: String,
+    },
     /// The range or memory asked for does not exist.
     #[error("{0}")]
     Invalid(String),
@@ -131,7 +147,52 @@ impl ClientError {
             Self::System { source, .. } => source.raw_os_error().unwrap_or(Errno::IO.raw_os_error()),
             Self::Command { status, .. } => status.errno(),
             Self::Late(_) => Errno::TIMEDOUT.raw_os_error(),
+            Self::Gone => Errno::NOTCONN.raw_os_error(),
+            Self::NoAccelerator(_) => Errno::NODEV.raw_os_error(),
+            Self::Accelerator { .. } => Errno::IO.raw_os_error(),
             Self::Invalid(_) => Errno::INVAL.raw_os_error(),
+        }
+    }
+
+    /// The status of the command that failed; success where it was no command that failed.
+    #[must_use]
+    pub fn status(&self) -> NvmeStatus {
+        match self {
+            Self::Command { status, .. } => *status,
+            _ => NvmeStatus::SUCCESS,
+        }
+    }
+
+    /// All of it in one sentence, with what lies behind it.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::System { action, source } => format!("cannot {action}: {source}"),
+            other => other.to_string(),
+        }
+    }
+
+    /// The same, for another request that it befell.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::NotServed { path, reason } => {
+                Self::NotServed { path: path.clone(), reason: reason.clone() }
+            }
+            Self::Refused { errno, text } => Self::Refused { errno: *errno, text: text.clone() },
+            Self::Protocol(text) => Self::Protocol(text.clone()),
+            Self::System { action, source } => {
+                let same =
+                    source.raw_os_error().map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
+                Self::System { action, source: same }
+            }
+            Self::Command { offset, length, status } => {
+                Self::Command { offset: *offset, length: *length, status: *status }
+            }
+            Self::Late(patience) => Self::Late(*patience),
+            Self::Gone => Self::Gone,
+            Self::NoAccelerator(text) => Self::NoAccelerator(text.clone()),
+            Self::Accelerator { action, reason } => Self::Accelerator { action, reason: reason.clone() },
+            Self::Invalid(text) => Self::Invalid(text.clone()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use homi_abi::session::FileReply;
 
 use crate::ClientError;
-use crate::session::Inner;
+use crate::session::{Inner, Session};
 
 /// A file whose blocks commands can name. Dropping it gives the namespace back, for which no command may be in flight.
 #[derive(Debug)]
@@ -41,6 +41,16 @@ impl OpenFile {
             generation: reply.generation.get(),
             lease_slot: reply.lease_slot.get(),
         })
+    }
+
+    /// Whether it is a namespace of this session.
+    #[must_use]
+    pub fn is_of_session(&self, session: &Session) -> bool {
+        self.is_of(session.inner())
+    }
+
+    pub(crate) fn is_of(&self, session: &Arc<Inner>) -> bool {
+        Arc::ptr_eq(&self.session, session)
     }
 
     /// Its number in commands.
@@ -83,6 +93,13 @@ impl OpenFile {
     #[must_use]
     pub fn lease_slot(&self) -> u32 {
         self.lease_slot
+    }
+
+    /// Its lease word, which the daemon changes when it takes the blocks back: for those who look themselves. It can only
+    /// be read, for as long as this lives.
+    #[must_use]
+    pub fn lease_word(&self) -> *const u64 {
+        self.session.lease_word(self.lease_slot).map_or(std::ptr::null(), |word| word.as_ptr().cast_const())
     }
 
     /// Whether its blocks were not taken back.

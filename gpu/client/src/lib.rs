@@ -16,22 +16,36 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Unsafe code stands in two modules: [`memory`] maps what is shared, [`control`] makes one ioctl.
+//! Unsafe code stands in [`memory`], which maps what is shared, `target`, which fills what callers give, `arena`, which
+//! keeps bytes and a view of them together, `cuda`, which calls the driver, and [`control`], which makes one ioctl.
 
+mod arena;
+mod client;
 pub mod control;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod error;
+mod extents;
 mod file;
 pub mod memory;
 mod mount;
 mod queue;
 mod reader;
+mod served;
 mod session;
 mod snapshot;
 mod socket;
+mod staging;
+mod target;
 
+pub use arena::Arena;
+pub use client::{Client, ServedRequest};
 pub use error::{ClientError, NvmeStatus};
+pub use extents::{Extent, ExtentMap};
 pub use file::OpenFile;
 pub use queue::{Command, Done, QueuePair, QueuePlaces, QueueSet};
-pub use reader::Reader;
+pub use reader::{Reader, Request};
+pub use served::{Fallback, ServedBy, ServedFile};
 pub use session::{Buffer, Limits, Session};
 pub use snapshot::Snapshot;
+pub use target::Target;

@@ -1,4 +1,4 @@
-//! Memory that is shared with the daemon, and perhaps with an accelerator: the one module with unsafe code.
+//! Memory that is shared with the daemon, and perhaps with an accelerator.
 //!
 //! It is seen as atomics, or copied. The daemon writes to a buffer only while a command names it; that a copy out of it
 //! is not disturbed is up to whoever issues commands.
@@ -6,6 +6,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -99,6 +100,29 @@ impl Shared {
         // SAFETY: The source lies within the mapping; the target is a slice of its own.
         unsafe {
             std::ptr::copy_nonoverlapping(self.address().add(offset), target.as_mut_ptr(), target.len());
+        };
+    }
+
+    /// Where the bytes from `offset` on are.
+    ///
+    /// # Panics
+    /// Where they do not lie within.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn at(&self, offset: usize, length: usize) -> *const u8 {
+        assert!(offset.checked_add(length).is_some_and(|end| end <= self.length()));
+        self.address().wrapping_add(offset).cast_const()
+    }
+
+    /// Copies bytes out, to where nothing need be yet.
+    ///
+    /// # Panics
+    /// Where they do not lie within.
+    pub(crate) fn read_into(&self, offset: usize, target: &mut [MaybeUninit<u8>]) {
+        assert!(offset.checked_add(target.len()).is_some_and(|end| end <= self.length()));
+        // SAFETY: The source lies within the mapping; the target is a slice of its own.
+        unsafe {
+            let target_start = target.as_mut_ptr().cast::<u8>();
+            std::ptr::copy_nonoverlapping(self.address().add(offset), target_start, target.len());
         };
     }
 }

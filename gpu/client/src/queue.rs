@@ -7,7 +7,7 @@ use homi_abi::session::{LINE, Queues, QueuesRequest};
 
 use crate::memory::Shared;
 use crate::session::Inner;
-use crate::{ClientError, NvmeStatus};
+use crate::{ClientError, NvmeStatus, OpenFile};
 
 const SUBMISSION: usize = 64;
 const COMPLETION: usize = 16;
@@ -211,6 +211,21 @@ impl QueuePair {
             head_told: 0,
             strays: 0,
         }
+    }
+
+    /// Whether a file is a namespace of this pair's session: its number means another file elsewhere.
+    pub(crate) fn is_of_session_of(&self, file: &OpenFile) -> bool {
+        file.is_of(&self.session)
+    }
+
+    /// Refuses another process than the one that made it.
+    pub(crate) fn check_owner(&self) -> Result<(), ClientError> {
+        self.session.check_owner()
+    }
+
+    /// Whether the daemon is gone, so that nothing is answered any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.session.is_gone()
     }
 
     /// How many commands are in flight.

@@ -10,6 +10,7 @@ use homi_abi::session::{
     Queues, QueuesRequest, Status, Welcome, kind,
 };
 use rustix::fs::fgetxattr;
+use rustix::process::{Pid, getpid};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::file::OpenFile;
@@ -54,6 +55,8 @@ pub(crate) struct Inner {
     limits: Limits,
     status: Shared,
     wake: OwnedFd,
+    /// The process that made it. A child has the socket and the queues, too, but must not use them.
+    owner: Pid,
 }
 
 /// Memory that commands may name.
@@ -99,7 +102,14 @@ impl Session {
             page: welcome.page_size.get(),
             sgl: welcome.flags.get() & session::WELCOME_SGL != 0,
         };
-        let inner = Inner { socket: Mutex::new(socket), client: welcome.client.get(), limits, status, wake };
+        let inner = Inner {
+            socket: Mutex::new(socket),
+            client: welcome.client.get(),
+            limits,
+            status,
+            wake,
+            owner: getpid(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -107,6 +117,31 @@ impl Session {
     /// answered any more.
     pub fn end(&self) {
         self.inner.socket.lock().unwrap_or_else(PoisonError::into_inner).end();
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    /// The word that is not 0 while the daemon sleeps: who rings then calls [`wake`](Self::wake), or has the daemon look
+    /// by itself a millisecond later. It can only be read.
+    #[must_use]
+    pub fn asleep_word(&self) -> *const u32 {
+        self.inner.status.u32_at(session::ASLEEP).as_ptr().cast_const()
+    }
+
+    /// Wakes the daemon.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn wake(&self) -> Result<(), ClientError> {
+        self.inner.wake()
+    }
+
+    /// Whether it can still be used: by this process, and with a daemon that is there.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.inner.check_owner().is_ok() && !self.inner.is_gone()
     }
 
     /// The daemon's number for this client.
@@ -231,8 +266,20 @@ impl Inner {
         A: FromBytes + KnownLayout + Immutable,
     {
         const { assert!(size_of::<Q>() + size_of::<Message>() <= session::MESSAGE_MAX) };
+        self.check_owner()?;
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         socket.ask(kind, request, descriptor.as_slice())
+    }
+
+    /// Refuses a child of the process that made the session: both would answer for each other's commands.
+    pub(crate) fn check_owner(&self) -> Result<(), ClientError> {
+        if getpid() == self.owner {
+            return Ok(());
+        }
+        Err(ClientError::Invalid(format!(
+            "the session belongs to process {}, of which this is a fork; begin one of its own here",
+            self.owner
+        )))
     }
 
     /// Gives a namespace back.
@@ -244,6 +291,12 @@ impl Inner {
     /// Whether the daemon sleeps, and must be woken.
     pub(crate) fn is_asleep(&self) -> bool {
         self.status.u32_at(session::ASLEEP).load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the daemon closed the connection: nothing is answered any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        // Somebody who waits for an answer hears of it himself.
+        self.socket.try_lock().is_ok_and(|socket| socket.is_closed())
     }
 
     /// Wakes the daemon, which sleeps.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use homi_abi::session::{MAGIC, MESSAGE_MAX, Message, VERSION};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -59,6 +60,13 @@ impl Socket {
     pub(crate) fn end(&mut self) {
         // One that is closed already is what was wanted.
         let _ = rustix::net::shutdown(&self.descriptor, rustix::net::Shutdown::Both);
+    }
+
+    /// Whether the daemon has closed it.
+    pub(crate) fn is_closed(&self) -> bool {
+        let mut sockets = [PollFd::new(&self.descriptor, PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut sockets, Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
     /// Asks, and waits for the answer.

@@ -8,6 +8,7 @@ mod helper_links;
 mod homifs_mount;
 mod numbers;
 mod programs;
+mod python_package;
 mod sample;
 
 pub use engine::{ControllerProcess, Engine};
@@ -15,5 +16,6 @@ pub use fresh_volume::FreshVolume;
 pub use helper_links::HelperLinks;
 pub use homifs_mount::{Daemon, HomifsMount, mount_entry};
 pub use numbers::Numbers;
-pub use programs::{Outcome, helper, homifs, outcome};
+pub use programs::{Outcome, helper, homifs, library, outcome};
+pub use python_package::PythonPackage;
 pub use sample::{image_of, sample};

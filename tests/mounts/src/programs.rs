@@ -25,6 +25,14 @@ pub fn helper() -> Result<PathBuf> {
     Ok(folder()?.join("mount-homifs"))
 }
 
+/// The library for C programs, `libhomifs.so`.
+///
+/// # Errors
+/// Where it cannot be built.
+pub fn library() -> Result<PathBuf> {
+    Ok(folder()?.join("libhomifs.so"))
+}
+
 /// Where the programs are: `HOMIFS_PROGRAMS`, or beside the tests, where they are then built.
 fn folder() -> Result<PathBuf> {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
@@ -50,7 +58,17 @@ fn build() -> Result<PathBuf> {
         return Ok(profile);
     }
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "homifs", "--package", "mount-homifs", "--target-dir"]);
+    cargo.args([
+        "build",
+        "--quiet",
+        "--package",
+        "homifs",
+        "--package",
+        "mount-homifs",
+        "--package",
+        "homifs-c",
+    ]);
+    cargo.arg("--target-dir");
     cargo.arg(profile.parent().context("the profile's folder has no parent")?);
     cargo.args((profile.file_name() == Some(OsStr::new("release"))).then_some("--release"));
     let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().context("cannot start cargo")?;

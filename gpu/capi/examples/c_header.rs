@@ -1,0 +1,7 @@
+//! Writes `include/homifs.h` anew.
+//!
+//!     cargo run -p homifs-c --example c_header
+
+fn main() -> std::io::Result<()> {
+    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/include/homifs.h"), homifs::header())
+}
