@@ -96,7 +96,7 @@ inline double link_speed()
         double const seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
         best = std::max(best, static_cast<double>(bytes) / seconds / 1e9);
     }
-    cudaFreeHost(here);
+    homi::check(cudaFreeHost(here), "free pinned memory");
     return best;
 #else
     return 0;

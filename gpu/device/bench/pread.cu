@@ -40,9 +40,9 @@ uint64_t read_on(int file, uint64_t size, uint64_t length, uint64_t number, cons
     }
     homi::check(cudaStreamSynchronize(stream), "wait for copies");
     for (cudaEvent_t event : copied)
-        cudaEventDestroy(event);
-    cudaStreamDestroy(stream);
-    cudaFreeHost(memory);
+        homi::check(cudaEventDestroy(event), "end an event");
+    homi::check(cudaStreamDestroy(stream), "end a stream");
+    homi::check(cudaFreeHost(memory), "free pinned memory");
     return done;
 }
 

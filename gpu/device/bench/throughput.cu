@@ -89,8 +89,13 @@ double a_second(homi::readers *all, double seconds, Make make)
 void measure_all(const measure::arguments &a)
 {
     homi::descriptor const file = measure::open_file(a.path, 0);
-    homi::session from(file.get());
-    homi::file const source = homi::as_source(from.open(file.get()));
+    uint64_t size, block;
+    {
+        homi::session from(file.get());
+        homi_file const about = from.open(file.get());
+        size = about.size;
+        block = about.block_size;
+    }
     double const link = measure::link_speed();
     std::vector<uint32_t> pairs = {32, 128};
     if (a.quick)
@@ -102,10 +107,12 @@ void measure_all(const measure::arguments &a)
     homi::device_array<uint32_t> failed(1);
     for (uint32_t count : pairs) {
         for (uint64_t length : {512ull, 4096ull, 65536ull, 1048576ull}) {
-            if (source.size < length * 16)
+            if (size < length * 16)
                 continue;
+            /* A session for each row: queues of an earlier one would cost the mediators' time. */
+            homi::session from(file.get());
+            homi::file const source = homi::as_source(from.open(file.get()));
             uint64_t const batch = length <= 4096 ? 64 : length <= 65536 ? 8 : 2;
-            uint64_t const block = 1ull << source.block_shift;
             homi::readers all(&from, {count, 256, std::max(length, block) * batch * 2, 0, 20});
             homi::device_array<uint8_t> target(count * SLOTS * length);
             for (bool bring : {false, true}) {
@@ -128,6 +135,7 @@ void measure_all(const measure::arguments &a)
             }
         }
         uint64_t const share = 512 << 10;
+        homi::session from(file.get());
         homi::readers all(&from, {count, 256, share, 0, 20});
         homi::device_array<uint8_t> target(count * share);
         double const rate = a_second(&all, a.seconds(), [&](uint64_t each) { return copy_only{each, target.get()}; });

@@ -11,6 +11,8 @@
 
 #include <stdint.h>
 
+#include "runtime.h"
+
 #if defined(__CUDACC__) || defined(__HIP__)
 #define HOMI_FN __device__ __forceinline__
 #define HOMI_ACCELERATOR 1

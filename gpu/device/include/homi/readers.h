@@ -33,6 +33,14 @@ inline uint64_t clocks_a_second()
     return static_cast<uint64_t>(kilohertz) * 1000;
 }
 
+/* Threads that run in step. */
+inline uint32_t warp_threads()
+{
+    int threads = 0;
+    check(cudaDeviceGetAttribute(&threads, cudaDevAttrWarpSize, 0), "ask for the warps' size");
+    return static_cast<uint32_t>(threads);
+}
+
 /* Memory of the accelerator. */
 template <typename T>
 class device_array {
@@ -44,7 +52,7 @@ class device_array {
     }
     device_array(const device_array &) = delete;
     device_array &operator=(const device_array &) = delete;
-    ~device_array() { cudaFree(start_); }
+    ~device_array() { static_cast<void>(cudaFree(start_)); }
     T *get() const { return start_; }
     void put(const T *from, size_t count, size_t at = 0)
     {
@@ -73,7 +81,7 @@ class shown_memory {
     }
     shown_memory(const shown_memory &) = delete;
     shown_memory &operator=(const shown_memory &) = delete;
-    ~shown_memory() { cudaHostUnregister(host_); }
+    ~shown_memory() { static_cast<void>(cudaHostUnregister(host_)); }
     uint8_t *get() const { return there_; }
 
   private:
@@ -238,7 +246,7 @@ class readers {
         if (who == members::block)
             by_blocks<<<count, BLOCK_THREADS>>>(all_.get(), work);
         else if (who == members::warp)
-            by_warps<<<(count + 3) / 4, 128>>>(all_.get(), count, work);
+            by_warps<<<(count + 3) / 4, 4 * warp_threads()>>>(all_.get(), count, work);
         else
             by_threads<<<count, 1>>>(all_.get(), count, work);
         check(cudaGetLastError(), "start the kernel");
