@@ -12,7 +12,9 @@
  *     ./half_written [MILLIONS [QUEUES [CONTROLLER_THREADS]]]
  *
  * -DHOMI_BATCH=1 rings for each command instead of every 32.
- * With -DHOMI_WITHOUT_RELEASE the doorbell is rung without a release, to show that the test can fail.
+ * With -DHOMI_WITHOUT_RELEASE the doorbell is rung without a release, to show that the test can fail. That needs a
+ * processor whose stores overtake each other; with -DHOMI_UNFINISHED the last entry of each batch is left half written,
+ * which must show on any.
  */
 #include "homi/queue.h"
 
@@ -89,6 +91,9 @@ HOMI_FN void fill(const Group &group, state *own, uint32_t queue_number, uint64_
         group.sync();
         if (group.rank() == 0) {
             uint32_t const first = queue->tail;
+#if defined(HOMI_UNFINISHED) /* Only for the test that shows that this can fail. */
+            homi::store_pair(queue->submissions + ((first + BATCH - 1) & (ENTRIES - 1)) * 8 + 4, POISON, POISON);
+#endif
             homi::queue_ring(queue, BATCH);
             own->clocks_ringing += homi::clock_now() - start;
             own->rings++;

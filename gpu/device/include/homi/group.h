@@ -2,6 +2,9 @@
 /*
  * Who works together on one queue pair: a thread, a warp or a block. A group has a size, each member a rank, and
  * sync() makes what one member wrote before seen by the others after.
+ *
+ * Members that run in step stand in one team (a warp): teams share out what there is to copy, and the members of a team
+ * copy side by side.
  */
 #ifndef HOMI_GROUP_H
 #define HOMI_GROUP_H
@@ -14,6 +17,7 @@ namespace homi {
 struct thread_group {
     HOMI_FN uint32_t size() const { return 1; }
     HOMI_FN uint32_t rank() const { return 0; }
+    HOMI_FN uint32_t team_size() const { return 1; }
     HOMI_FN void sync() const {}
 };
 
@@ -23,6 +27,7 @@ struct thread_group {
 struct warp_group {
     HOMI_FN uint32_t size() const { return warpSize; }
     HOMI_FN uint32_t rank() const { return flat_thread() % warpSize; }
+    HOMI_FN uint32_t team_size() const { return warpSize; }
     HOMI_FN void sync() const
     {
 #if defined(__CUDA_ARCH__)
@@ -39,10 +44,11 @@ struct warp_group {
     }
 };
 
-/* The threads of one block, all of them. */
+/* The threads of one block, all of them: whole warps. */
 struct block_group {
     HOMI_FN uint32_t size() const { return blockDim.x * blockDim.y * blockDim.z; }
     HOMI_FN uint32_t rank() const { return threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z); }
+    HOMI_FN uint32_t team_size() const { return warpSize; }
     HOMI_FN void sync() const { __syncthreads(); }
 };
 

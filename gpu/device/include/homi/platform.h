@@ -11,6 +11,8 @@
 
 #include <stdint.h>
 
+#include "runtime.h"
+
 #if defined(__CUDACC__) || defined(__HIP__)
 #define HOMI_FN __device__ __forceinline__
 #define HOMI_ACCELERATOR 1
@@ -56,6 +58,12 @@ HOMI_FN void store_pair(uint64_t *words, uint64_t first, uint64_t second)
     asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" : : "l"(words), "l"(first), "l"(second) : "memory");
 }
 
+/* Sixteen bytes of memory that is aligned to them, read once and not kept in a cache. */
+HOMI_FN void load_pair(uint64_t (&words)[2], const uint8_t *from)
+{
+    asm volatile("ld.global.cs.v2.u64 {%0, %1}, [%2];" : "=l"(words[0]), "=l"(words[1]) : "l"(from) : "memory");
+}
+
 /* A clock of this processor that only moves forward. */
 HOMI_FN uint64_t clock_now() { return static_cast<uint64_t>(clock64()); }
 
@@ -84,6 +92,12 @@ HOMI_FN void store_pair(uint64_t *words, uint64_t first, uint64_t second)
     __hip_atomic_store(words + 1, second, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
 }
 
+HOMI_FN void load_pair(uint64_t (&words)[2], const uint8_t *from)
+{
+    words[0] = __builtin_nontemporal_load(reinterpret_cast<const uint64_t *>(from));
+    words[1] = __builtin_nontemporal_load(reinterpret_cast<const uint64_t *>(from) + 1);
+}
+
 HOMI_FN uint64_t clock_now() { return static_cast<uint64_t>(clock64()); }
 
 HOMI_FN void pause_briefly() { __builtin_amdgcn_s_sleep(1); }
@@ -95,6 +109,7 @@ HOMI_FN uint64_t load_acquire(const uint64_t *word) { return *word; }
 HOMI_FN uint32_t load_acquire(const uint32_t *word) { return *word; }
 HOMI_FN void store_release(uint32_t *word, uint32_t value) { *word = value; }
 HOMI_FN void store_pair(uint64_t *words, uint64_t first, uint64_t second) { words[0] = first, words[1] = second; }
+HOMI_FN void load_pair(uint64_t (&words)[2], const uint8_t *) { words[0] = words[1] = 0; }
 HOMI_FN uint64_t clock_now() { return 0; }
 HOMI_FN void pause_briefly() {}
 
@@ -110,6 +125,12 @@ HOMI_FN void store_pair(uint64_t *words, uint64_t first, uint64_t second)
 {
     __atomic_store_n(words, first, __ATOMIC_RELAXED);
     __atomic_store_n(words + 1, second, __ATOMIC_RELAXED);
+}
+
+HOMI_FN void load_pair(uint64_t (&words)[2], const uint8_t *from)
+{
+    words[0] = __atomic_load_n(reinterpret_cast<const uint64_t *>(from), __ATOMIC_RELAXED);
+    words[1] = __atomic_load_n(reinterpret_cast<const uint64_t *>(from) + 1, __ATOMIC_RELAXED);
 }
 
 /* Nanoseconds. */
