@@ -162,7 +162,7 @@ fn choose_way(data: &File, spec: &str, preference: Backend) -> Result<(Way, Opti
 /// Whether this is a regular file in a tmpfs (where the nodes of block devices are too, but not their bytes). The
 /// kernel hands each of an io_uring's reads there to a thread of its own, which costs more than the read: 2.6 us of CPU
 /// for 4 KiB at depth 32 where pread takes 1.1.
-fn is_in_memory(file: &File) -> bool {
+pub(crate) fn is_in_memory(file: &File) -> bool {
     const TMPFS_MAGIC: u64 = 0x0102_1994; // linux/magic.h
     let regular = fstat(file).is_ok_and(|told| FileType::from_raw_mode(told.st_mode).is_file());
     regular && fstatfs(file).is_ok_and(|told| u64::try_from(told.f_type) == Ok(TMPFS_MAGIC))

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use engine_block::cut::Geometry;
 use engine_block::{BlockDevice, BlockQueue, DeviceInfo, IoError, OpenError, Operation, RangeQueue};
-use engine_dma::{Pool, to_u64, to_usize};
+use engine_dma::{Pool, Region, to_u64, to_usize};
 use rustix::io::{Errno, pread};
 
-use crate::choice::{Choice, Preference, Way};
+use crate::choice::{Choice, Preference, Way, is_in_memory};
 use crate::geometry;
 use crate::pread_queue::PreadQueue;
-use crate::ranges::{CallRanges, RangeFile, RingRanges};
+use crate::ranges::{CallRanges, MappedRanges, RangeFile, RingRanges, map};
 use crate::ring_queue::RingQueue;
 
 /// Most memory that a queue keeps (and has registered, so that it is resident).
@@ -38,6 +38,8 @@ pub struct KernelDevice {
     /// The same file, opened the way that contents are read.
     data: Arc<File>,
     ranges: Arc<RangeFile>,
+    /// The image, where it lies in memory.
+    mapped: Option<Arc<Region>>,
     calls_single: bool,
 }
 
@@ -65,9 +67,10 @@ impl KernelDevice {
             volatile_cache: writable,
             discard: writable && geometry::discards(&file),
         };
+        let mapped = if way == Way::Pread && is_in_memory(&data) { map(&data, size) } else { None };
         let data = Arc::new(data);
         let ranges = Arc::new(RangeFile::new(Arc::clone(&data), geometry, info.clone()));
-        Ok(Self { info, geometry, way, held: file, data, ranges, calls_single: false })
+        Ok(Self { info, geometry, way, held: file, data, ranges, mapped, calls_single: false })
     }
 }
 
@@ -106,7 +109,11 @@ impl BlockDevice for KernelDevice {
     fn ranges(&self, depth: u32) -> Result<Box<dyn RangeQueue>, OpenError> {
         let shared = Arc::clone(&self.ranges);
         if self.way == Way::Pread {
-            return Ok(Box::new(CallRanges::new(shared, depth)));
+            let calls = CallRanges::new(shared, depth);
+            return Ok(match &self.mapped {
+                Some(image) => Box::new(MappedRanges::new(Arc::clone(image), calls)),
+                None => Box::new(calls),
+            });
         }
         match RingRanges::new(shared, depth, self.calls_single) {
             Ok(ranges) => Ok(Box::new(ranges)),

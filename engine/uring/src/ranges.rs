@@ -3,6 +3,7 @@
 //! A [`Task`](task::Task) says which call of the kernel's a request needs next; a ring or plain calls carry it out.
 
 mod calls;
+mod mapped;
 mod ring;
 mod task;
 
@@ -15,6 +16,7 @@ use engine_block::cut::Geometry;
 use engine_dma::Pool;
 
 pub(crate) use calls::CallRanges;
+pub(crate) use mapped::{MappedRanges, map};
 pub(crate) use ring::RingRanges;
 
 /// Most bounce memory that one call takes.

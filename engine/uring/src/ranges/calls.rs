@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use engine_block::{IoError, RangeCompletion, RangeQueue, RangeRequest, Wait};
+use engine_block::{DeviceInfo, IoError, RangeCompletion, RangeQueue, RangeRequest, Wait};
 use engine_dma::{Pool, to_usize};
 
 use super::RangeFile;
@@ -25,6 +25,16 @@ impl CallRanges {
         let depth = to_usize(depth.into()).max(1);
         let pool = shared.bounce();
         Self { shared, pool, depth, waiting: VecDeque::with_capacity(depth) }
+    }
+}
+
+impl CallRanges {
+    pub(super) fn info(&self) -> &DeviceInfo {
+        &self.shared.info
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        self.depth
     }
 }
 
