@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub(crate) struct Crew {
 struct SharedList {
     stop: AtomicBool,
     generation: AtomicU64,
+    /// Rounds that were made by callers.
+    turns: AtomicUsize,
     clients: Mutex<Arc<Vec<Arc<Client>>>>,
 }
 
@@ -71,6 +73,12 @@ impl Crew {
         for member in &*self.members.lock() {
             member.thread().unpark();
         }
+    }
+
+    /// Works for each client once, as the first thread would; whether there was anything to do.
+    pub(crate) fn work(&self) -> bool {
+        let turn = self.shared.turns.fetch_add(1, Ordering::Relaxed);
+        round(&self.shared.clients.lock().clone(), 0, turn, Duration::ZERO)
     }
 
     /// Ends the threads.
