@@ -7,6 +7,7 @@ use engine_dma::to_usize;
 use engine_nvme_spec::Status;
 use extents_core::{Extent, ExtentFlags, Ino, Run};
 use homifs_core::Homifs;
+use smallvec::SmallVec;
 
 /// A file's bytes, as far as commands need to know them.
 pub(crate) trait Contents {
@@ -28,6 +29,9 @@ pub(crate) struct Tail {
     pub(crate) target: Windows,
 }
 
+/// Most commands read one range.
+pub(crate) type Ranges = SmallVec<[RangeRequest; 1]>;
+
 /// What is to be read for one command.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
@@ -35,7 +39,7 @@ pub(crate) struct Parts<'a> {
     block: u64,
     windows: Windows,
     length: usize,
-    pub(crate) ranges: Vec<RangeRequest>,
+    pub(crate) ranges: Ranges,
     pub(crate) tails: Vec<Tail>,
 }
 
@@ -52,7 +56,7 @@ impl<'a> Parts<'a> {
     /// Of a command whose `length` bytes go to these windows, on a device of blocks of `block` bytes.
     pub(crate) fn new(homifs: &'a Homifs, block: u32, windows: Windows, length: u64) -> Self {
         let (block, length) = (block.into(), to_usize(length));
-        Self { homifs, block, windows, length, ranges: Vec::new(), tails: Vec::new() }
+        Self { homifs, block, windows, length, ranges: Ranges::new(), tails: Vec::new() }
     }
 
     /// Reads `length` bytes of a file from `offset` on, both whole blocks, into the command's memory from byte `place` on.

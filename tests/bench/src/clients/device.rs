@@ -110,6 +110,10 @@ impl RangeQueue for MemoryRanges {
         Ok(())
     }
 
+    fn has_room(&self) -> bool {
+        self.done.len() < self.depth
+    }
+
     fn poll(&mut self, _wait: Wait, done: &mut Vec<RangeCompletion>) -> Result<usize, IoError> {
         let count = self.done.len();
         done.append(&mut self.done);
