@@ -26,6 +26,8 @@ pub(crate) struct Common {
     pub(crate) number: u32,
     /// Bytes of a block of the namespace.
     pub(crate) block: u32,
+    /// Bytes of a block of the device.
+    device_block: u32,
     pub(crate) tally: Arc<FileTally>,
     revoked: AtomicBool,
 }
@@ -63,7 +65,8 @@ impl Common {
     /// With blocks of `block` bytes; `inode` is what statistics name it by.
     pub(crate) fn new(homifs: Arc<Homifs>, number: u32, block: u32, inode: u64) -> Self {
         let (tally, revoked) = (FileTally::new(inode), AtomicBool::new(false));
-        Self { homifs, number, block, tally, revoked }
+        let device_block = homifs.device().info().logical_block.max(512);
+        Self { homifs, number, block, device_block, tally, revoked }
     }
 
     /// Lets every further command answer Namespace Not Ready.
@@ -128,8 +131,7 @@ impl ServedQueue {
     fn read(&mut self, io: &Io, memory: &mut Memory<'_>) -> Result<Started, Status> {
         let windows = memory.windows(Access::ReadWrite, &mut self.bucket)?;
         let common = self.served.common();
-        let device_block = common.homifs.device().info().logical_block.max(512);
-        let mut parts = Parts::new(&common.homifs, device_block, windows, io.length);
+        let mut parts = Parts::new(&common.homifs, common.device_block, windows, io.length);
         self.served.gather(io.offset, io.length, &mut parts)?;
         if parts.ranges.is_empty() && parts.tails.is_empty() {
             return Ok(Started::Done(Status::SUCCESS));
