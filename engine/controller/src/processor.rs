@@ -17,7 +17,7 @@ use crate::data::Runs;
 use crate::faults::Effect;
 use crate::queue::{CompletionQueue, Entry, SubmissionQueue};
 use crate::subsystem::{CountersOfOne, ErrorRecord, Namespace, NamespaceView};
-use crate::tally::{Batch, Tally};
+use crate::tally::{Batch, Late, Tally};
 
 /// Most commands of one queue that are fetched before others have their turn.
 const BURST_MOST: u32 = 64;
@@ -122,6 +122,8 @@ pub(crate) struct Processor {
     batch: Batch,
     /// What was moved by commands whose backings took their time, since it was last counted.
     late: Moved,
+    /// Those of them that are alike and not counted yet.
+    alike: Option<Late>,
     /// Where the submission queue lies that was last looked for.
     last_place: usize,
 }
@@ -157,6 +159,7 @@ impl Processor {
             collected: 0,
             batch: Batch::default(),
             late: Moved::default(),
+            alike: None,
             last_place: 0,
         }
     }
@@ -502,6 +505,7 @@ impl Processor {
             self.finish(shared, token, status);
         }
         self.over = over;
+        self.count_alike();
         let late = std::mem::take(&mut self.late);
         self.count_moved(late);
         if !self.held.is_empty() {
@@ -615,9 +619,11 @@ impl Processor {
     /// Answers a command that succeeded, where nothing else is to be thought of.
     fn finish_plainly(&mut self, pending: &Pending) {
         let Some(place) = self.place_of(pending.sq_id) else { return };
-        self.count_late(pending, Status::SUCCESS);
         let Some(queue) = self.submission_queues.get(place) else { return };
-        let (id, head) = (queue.completion_queue, queue.head);
+        let (id, head, counted) = (queue.completion_queue, queue.head, queue.tally.is_some());
+        if counted {
+            self.note_late(pending);
+        }
         // Those of a pair lie at the same place, where each has one of its own.
         let at_place = self.completion_queues.get(place).is_some_and(|queue| queue.id == id);
         let place = if at_place {
@@ -629,6 +635,38 @@ impl Processor {
         completions.promised = completions.promised.saturating_sub(1);
         let (sq_id, cid, status) = (pending.sq_id, pending.cid, Status::SUCCESS);
         completions.post(&Entry { sq_id, sq_head: head, cid, status, dw0: 0 }, false);
+    }
+
+    /// Notes a command that succeeded; those that are alike are counted together.
+    #[inline]
+    fn note_late(&mut self, pending: &Pending) {
+        let Pending { sq_id, nsid, fetched, bytes, .. } = *pending;
+        match &mut self.alike {
+            Some(late) if (late.sq_id, late.nsid, late.fetched) == (sq_id, nsid, fetched) => {
+                late.commands += 1;
+                late.bytes += bytes;
+            }
+            _ => {
+                self.count_alike();
+                self.alike = Some(Late { sq_id, nsid, fetched, commands: 1, bytes });
+            }
+        }
+    }
+
+    /// Counts those that were noted.
+    fn count_alike(&mut self) {
+        let Some(late) = self.alike.take() else { return };
+        let Some(place) = self.place_of(late.sq_id) else { return };
+        if self.collected == 0 {
+            self.collected = self.clock();
+        }
+        let taken = self.collected.saturating_sub(late.fetched);
+        if let Some(tally) = self.submission_queues.get(place).and_then(|queue| queue.tally.as_ref()) {
+            tally.count(late.commands, late.bytes, taken);
+        }
+        if let Some(of_backing) = self.tally_of(late.nsid) {
+            of_backing.count(late.commands, late.bytes, taken);
+        }
     }
 
     /// The place of a submission queue; that of the last one that was asked for is found at once.
