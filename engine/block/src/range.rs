@@ -142,6 +142,12 @@ pub trait RangeQueue: Send + Debug {
     /// the device does not know (`EOPNOTSUPP`); memory that is not there or not for this (`EFAULT`).
     fn submit(&mut self, request: RangeRequest) -> Result<(), RangeCompletion>;
 
+    /// Whether the next request will not be refused as one too many (`EBUSY`). False where that is not known: then what
+    /// is submitted may have to be submitted again.
+    fn has_room(&self) -> bool {
+        false
+    }
+
     /// Starts what was submitted and takes completions, adding them to `done`; answers how many were added.
     ///
     /// # Errors

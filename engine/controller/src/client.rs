@@ -6,7 +6,7 @@
 //! [works](ClientQueues::work) on its share of every client.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine_dma::{AddressSpace, MapError, Region};
 use engine_nvme_spec::Status;
@@ -15,8 +15,11 @@ use crate::queue::{CompletionQueue, RingMemory, SubmissionQueue, ring_bytes};
 use crate::tally::Tally;
 use crate::{Controller, ControllerError, ControllerOptions, Subsystem};
 
-/// How long taking a queue pair away waits for its commands.
-const DELETE_LIMIT: Duration = Duration::from_secs(10);
+/// How long the end of a client waits for its commands.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Most commands of one client that are fetched before another client has its turn.
+const ROUND_MOST: u32 = 128;
 
 /// One client's queues on a [`Subsystem`] of its own.
 #[derive(Debug)]
@@ -38,6 +41,10 @@ impl ClientQueues {
         let workers = workers.clamp(1, usize::from(options.queue_pairs));
         let controller =
             Controller::with_slots(ControllerOptions { threads: 0, ..options }, subsystem, workers)?;
+        for slot in &controller.inner.slots {
+            let mut processor = slot.lock();
+            (processor.round_most, processor.stays_on_thread) = (ROUND_MOST, true);
+        }
         Ok(Self { controller, workers })
     }
 
@@ -106,12 +113,27 @@ impl ClientQueues {
         Ok(tally)
     }
 
-    /// Takes a queue pair away, once its commands are over.
+    /// Fetches nothing more, and waits until the threads that [work](Self::work) have brought what is in flight to its
+    /// end; whether they did in time.
+    pub fn drain(&self) -> bool {
+        let slots = &self.controller.inner.slots;
+        slots.iter().for_each(|slot| slot.lock().round_most = 0);
+        let start = Instant::now();
+        while slots.iter().any(|slot| slot.lock().in_flight() > 0) {
+            if start.elapsed() > DRAIN_LIMIT {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        true
+    }
+
+    /// Takes a queue pair away; what is in flight of it is never answered, so [`drain`](Self::drain) first.
     pub fn delete_pair(&self, pair: u16) {
         let inner = &self.controller.inner;
         if let Some(slot) = inner.slot(pair) {
             let mut processor = slot.lock();
-            processor.remove_submission_queue(&inner.shared, pair, DELETE_LIMIT);
+            processor.remove_submission_queue(&inner.shared, pair, Duration::ZERO);
             processor.remove_completion_queue(pair);
         }
         inner.queues.lock().remove_pair(pair);

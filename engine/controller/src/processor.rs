@@ -17,7 +17,7 @@ use crate::data::Runs;
 use crate::faults::Effect;
 use crate::queue::{CompletionQueue, Entry, SubmissionQueue};
 use crate::subsystem::{CountersOfOne, ErrorRecord, Namespace, NamespaceView};
-use crate::tally::{Batch, Tally};
+use crate::tally::{Batch, Late, Tally};
 
 /// Most commands of one queue that are fetched before others have their turn.
 const BURST_MOST: u32 = 64;
@@ -105,6 +105,13 @@ pub(crate) struct Processor {
     /// How many operations were waited for.
     pub(crate) steps: u64,
     depth: u32,
+    /// Most commands that are fetched in a round, of all queues together.
+    pub(crate) round_most: u32,
+    /// Whether only the thread that works on it may take what backings have done: some belong to the thread that they
+    /// were first used on.
+    pub(crate) stays_on_thread: bool,
+    /// How many the last look at a queue fetched.
+    taken: u32,
     commons: Commons,
     /// What the clock counts from.
     epoch: Instant,
@@ -113,6 +120,12 @@ pub(crate) struct Processor {
     /// When what is being collected was over; 0 until somebody asks.
     collected: u64,
     batch: Batch,
+    /// What was moved by commands whose backings took their time, since it was last counted.
+    late: Moved,
+    /// Those of them that are alike and not counted yet.
+    alike: Option<Late>,
+    /// Where the submission queue lies that was last looked for.
+    last_place: usize,
 }
 
 impl Processor {
@@ -137,11 +150,17 @@ impl Processor {
             scratch: None,
             steps: 0,
             depth,
+            round_most: u32::MAX,
+            stays_on_thread: false,
+            taken: 0,
             commons: None,
             epoch: Instant::now(),
             fetched: 0,
             collected: 0,
             batch: Batch::default(),
+            late: Moved::default(),
+            alike: None,
+            last_place: 0,
         }
     }
 
@@ -180,13 +199,20 @@ impl Processor {
         let count = self.submission_queues.len();
         let burst = shared.state.features().burst().map_or(BURST_MOST, |burst| burst.min(BURST_MOST));
         let mut worked = false;
+        let mut left = self.round_most;
         let mut place = self.first;
         for _ in 0..count {
             if place >= count {
                 place = 0;
             }
-            worked |= self.serve(shared, place, burst, start);
+            worked |= self.serve(shared, place, burst.min(left), start);
+            left = left.saturating_sub(self.taken);
             place += 1;
+            if left == 0 {
+                // Those that had no turn go first in the next round.
+                self.first = if place < count { place } else { 0 };
+                return worked;
+            }
         }
         self.first = if self.first + 1 < count { self.first + 1 } else { 0 };
         worked
@@ -241,7 +267,9 @@ impl Processor {
     /// Lets go of every mapping and namespace that nothing in flight needs, so that they can be taken away. Rings whose
     /// memory is gone stop the controller.
     pub(crate) fn let_go(&mut self, shared: &Shared) {
-        self.collect(shared, Duration::ZERO);
+        if !self.stays_on_thread {
+            self.collect(shared, Duration::ZERO);
+        }
         if self.view.refresh(&shared.space) {
             self.renew_rings(shared);
         }
@@ -287,6 +315,7 @@ impl Processor {
         budget: u32,
         start: &mut impl FnMut(&mut Self, u16, &Sqe) -> Done,
     ) -> bool {
+        self.taken = 0;
         let Some(queue) = self.submission_queues.get_mut(place) else { return false };
         let value = shared.doorbell(queue.id, false);
         if value != u32::from(queue.tail) && !queue.ring(value) {
@@ -362,17 +391,23 @@ impl Processor {
             }
         }
         self.effect = None;
+        self.taken = budget - left;
         if let Some(tally) = tally {
             self.count_batch(&tally);
         }
-        let Moved { reads, bytes_read, writes, bytes_written } = std::mem::take(&mut self.moved);
+        let moved = std::mem::take(&mut self.moved);
+        self.count_moved(moved);
+        worked
+    }
+
+    fn count_moved(&self, moved: Moved) {
+        let Moved { reads, bytes_read, writes, bytes_written } = moved;
         if reads > 0 {
             self.counters.read(reads, bytes_read);
         }
         if writes > 0 {
             self.counters.written(writes, bytes_written);
         }
-        worked
     }
 
     /// Takes in the head doorbell of a completion queue.
@@ -470,6 +505,9 @@ impl Processor {
             self.finish(shared, token, status);
         }
         self.over = over;
+        self.count_alike();
+        let late = std::mem::take(&mut self.late);
+        self.count_moved(late);
         if !self.held.is_empty() {
             worked |= self.release_due();
         }
@@ -501,9 +539,18 @@ impl Processor {
         }
         if status.is_success() {
             match pending.operation {
-                Operation::Read => self.counters.read(1, pending.bytes),
-                Operation::Write => self.counters.written(1, pending.bytes),
+                Operation::Read => {
+                    self.late.reads += 1;
+                    self.late.bytes_read += pending.bytes;
+                }
+                Operation::Write => {
+                    self.late.writes += 1;
+                    self.late.bytes_written += pending.bytes;
+                }
                 _ => {}
+            }
+            if pending.effect.is_none() && self.held.is_empty() {
+                return self.finish_plainly(&pending);
             }
         }
         self.unpromise(pending.sq_id);
@@ -546,9 +593,8 @@ impl Processor {
 
     /// Counts a command whose backing took its time, by the moment at which it was heard that it is over.
     fn count_late(&mut self, pending: &Pending, status: Status) {
-        let Some(queue) = self.submission_queues.iter().find(|queue| queue.id == pending.sq_id) else {
-            return;
-        };
+        let Some(place) = self.place_of(pending.sq_id) else { return };
+        let Some(queue) = self.submission_queues.get(place) else { return };
         let Some(tally) = &queue.tally else { return };
         if self.collected == 0 {
             self.collected = self.clock();
@@ -568,6 +614,68 @@ impl Processor {
         if let Some(of_backing) = self.tally_of(nsid) {
             of_backing.fail(status);
         }
+    }
+
+    /// Answers a command that succeeded, where nothing else is to be thought of.
+    fn finish_plainly(&mut self, pending: &Pending) {
+        let Some(place) = self.place_of(pending.sq_id) else { return };
+        let Some(queue) = self.submission_queues.get(place) else { return };
+        let (id, head, counted) = (queue.completion_queue, queue.head, queue.tally.is_some());
+        if counted {
+            self.note_late(pending);
+        }
+        // Those of a pair lie at the same place, where each has one of its own.
+        let at_place = self.completion_queues.get(place).is_some_and(|queue| queue.id == id);
+        let place = if at_place {
+            Some(place)
+        } else {
+            self.completion_queues.iter().position(|queue| queue.id == id)
+        };
+        let Some(completions) = place.and_then(|place| self.completion_queues.get_mut(place)) else { return };
+        completions.promised = completions.promised.saturating_sub(1);
+        let (sq_id, cid, status) = (pending.sq_id, pending.cid, Status::SUCCESS);
+        completions.post(&Entry { sq_id, sq_head: head, cid, status, dw0: 0 }, false);
+    }
+
+    /// Notes a command that succeeded; those that are alike are counted together.
+    #[inline]
+    fn note_late(&mut self, pending: &Pending) {
+        let Pending { sq_id, nsid, fetched, bytes, .. } = *pending;
+        match &mut self.alike {
+            Some(late) if (late.sq_id, late.nsid, late.fetched) == (sq_id, nsid, fetched) => {
+                late.commands += 1;
+                late.bytes += bytes;
+            }
+            _ => {
+                self.count_alike();
+                self.alike = Some(Late { sq_id, nsid, fetched, commands: 1, bytes });
+            }
+        }
+    }
+
+    /// Counts those that were noted.
+    fn count_alike(&mut self) {
+        let Some(late) = self.alike.take() else { return };
+        let Some(place) = self.place_of(late.sq_id) else { return };
+        if self.collected == 0 {
+            self.collected = self.clock();
+        }
+        let taken = self.collected.saturating_sub(late.fetched);
+        if let Some(tally) = self.submission_queues.get(place).and_then(|queue| queue.tally.as_ref()) {
+            tally.count(late.commands, late.bytes, taken);
+        }
+        if let Some(of_backing) = self.tally_of(late.nsid) {
+            of_backing.count(late.commands, late.bytes, taken);
+        }
+    }
+
+    /// The place of a submission queue; that of the last one that was asked for is found at once.
+    #[inline]
+    fn place_of(&mut self, sq_id: u16) -> Option<usize> {
+        if self.submission_queues.get(self.last_place).is_none_or(|queue| queue.id != sq_id) {
+            self.last_place = self.submission_queues.iter().position(|queue| queue.id == sq_id)?;
+        }
+        Some(self.last_place)
     }
 
     fn completions_of(&mut self, sq_id: u16) -> Option<&mut CompletionQueue> {
@@ -734,7 +842,7 @@ impl Processor {
         if let Some(queue) = self.submission_queues.iter_mut().find(|queue| queue.id == id) {
             queue.head = queue.tail;
         }
-        while self.in_flight_of(id) > 0 && start.elapsed() < limit {
+        while !self.stays_on_thread && self.in_flight_of(id) > 0 && start.elapsed() < limit {
             self.collect(shared, Duration::from_millis(10));
         }
         for held in self.held.extract_if(.., |held| held.answer.sq_id == id).collect::<Vec<_>>() {

@@ -141,6 +141,16 @@ pub(crate) struct Batch {
     moved: u64,
 }
 
+/// Commands of one queue on one namespace, fetched in one batch, that were heard of together as over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Late {
+    pub(crate) sq_id: u16,
+    pub(crate) nsid: u32,
+    pub(crate) fetched: u64,
+    pub(crate) commands: u64,
+    pub(crate) bytes: u64,
+}
+
 /// Commands on one namespace in a row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Group {

@@ -263,6 +263,9 @@ impl Client {
             file.common().revoke();
             self.set_lease(file.common().number, LEASE_REVOKED);
         }
+        if !self.queues.drain() {
+            tracing::error!(client = self.id, "commands of a client do not end");
+        }
         for pair in 1..=held.pairs {
             self.queues.delete_pair(pair);
         }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::client::Client;
+use crate::rota::Rota;
 
 /// How long a thread polls with nothing to do before it sleeps.
 const SPIN: Duration = Duration::from_micros(200);
@@ -30,6 +31,8 @@ pub(crate) struct Crew {
 struct SharedList {
     stop: AtomicBool,
     generation: AtomicU64,
+    /// Whose turn it is where callers work.
+    callers: Mutex<(Rota, u64)>,
     clients: Mutex<Arc<Vec<Arc<Client>>>>,
 }
 
@@ -73,6 +76,14 @@ impl Crew {
         }
     }
 
+    /// Works for each client once, as the first thread would; whether there was anything to do.
+    pub(crate) fn work(&self) -> bool {
+        let mut turn = self.shared.callers.lock();
+        let (rota, seen) = &mut *turn;
+        self.shared.refresh(rota, seen);
+        rota.round(0, Duration::ZERO)
+    }
+
     /// Ends the threads.
     pub(crate) fn end(&self) {
         self.shared.stop.store(true, Ordering::Release);
@@ -86,21 +97,15 @@ impl Crew {
 }
 
 fn work(shared: &SharedList, number: usize) {
-    let mut clients = Arc::new(Vec::new());
+    let mut rota = Rota::default();
     let mut seen = u64::MAX;
     let (mut idle, mut idle_since) = (0_u32, None);
-    let mut first = 0;
     while !shared.stop.load(Ordering::Relaxed) {
-        let generation = shared.generation.load(Ordering::Acquire);
-        if generation != seen {
-            clients = Arc::clone(&shared.clients.lock());
-            seen = generation;
-        }
+        shared.refresh(&mut rota, &mut seen);
         // With one client, the wait for the device is where the thread can rest; with several it would hold others up.
-        let wait = if idle > ROUNDS && clients.len() == 1 { DEVICE_WAIT } else { Duration::ZERO };
-        if round(&clients, number, first, wait) {
+        let wait = if idle > ROUNDS && rota.clients().len() == 1 { DEVICE_WAIT } else { Duration::ZERO };
+        if rota.round(number, wait) {
             (idle, idle_since) = (0, None);
-            first = first.wrapping_add(1);
             continue;
         }
         idle = idle.saturating_add(1);
@@ -109,31 +114,33 @@ fn work(shared: &SharedList, number: usize) {
             continue;
         }
         let since = *idle_since.get_or_insert_with(Instant::now);
-        if !clients.is_empty() && since.elapsed() < SPIN {
+        if rota.clients().len() > 0 && since.elapsed() < SPIN {
             thread::yield_now();
             continue;
         }
-        rest(&clients, number, since.elapsed());
+        rest(&mut rota, number, since.elapsed());
     }
 }
 
-/// Works for each client once, another one first each time.
-fn round(clients: &[Arc<Client>], number: usize, first: usize, wait: Duration) -> bool {
-    let count = clients.len();
-    (0..count).fold(false, |worked, turn| {
-        let client = clients.get((first + turn) % count);
-        worked | client.is_some_and(|client| client.queues.work(number, wait))
-    })
+impl SharedList {
+    /// Lets a thread know who there is now.
+    fn refresh(&self, rota: &mut Rota, seen: &mut u64) {
+        let generation = self.generation.load(Ordering::Acquire);
+        if generation != *seen {
+            rota.renew(&self.clients.lock().clone());
+            *seen = generation;
+        }
+    }
 }
 
 /// Says that it sleeps, looks once more, and sleeps.
-fn rest(clients: &[Arc<Client>], number: usize, idle: Duration) {
-    clients.iter().for_each(|client| client.note_sleep(true));
-    if !round(clients, number, 0, Duration::ZERO) {
-        let busy = clients.iter().any(|client| client.queues.in_flight(number) > 0);
+fn rest(rota: &mut Rota, number: usize, idle: Duration) {
+    rota.clients().for_each(|client| client.note_sleep(true));
+    if !rota.round(number, Duration::ZERO) {
+        let busy = rota.clients().any(|client| client.queues.in_flight(number) > 0);
         let nap = if busy { DEVICE_WAIT } else { (idle / 10).clamp(Duration::from_micros(20), NAP) };
         // Without clients there is nobody who could ring.
-        thread::park_timeout(if clients.is_empty() { Duration::from_secs(1) } else { nap });
+        thread::park_timeout(if rota.clients().len() == 0 { Duration::from_secs(1) } else { nap });
     }
-    clients.iter().for_each(|client| client.note_sleep(false));
+    rota.clients().for_each(|client| client.note_sleep(false));
 }

@@ -18,6 +18,7 @@ mod metrics;
 mod packet;
 mod parts;
 mod refusal;
+mod rota;
 mod served;
 mod server;
 mod session;

@@ -7,6 +7,7 @@ use engine_dma::to_usize;
 use engine_nvme_spec::Status;
 use extents_core::{Extent, ExtentFlags, Ino, Run};
 use homifs_core::Homifs;
+use smallvec::SmallVec;
 
 /// A file's bytes, as far as commands need to know them.
 pub(crate) trait Contents {
@@ -28,6 +29,9 @@ pub(crate) struct Tail {
     pub(crate) target: Windows,
 }
 
+/// Most commands read one range.
+pub(crate) type Ranges = SmallVec<[RangeRequest; 1]>;
+
 /// What is to be read for one command.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
@@ -35,7 +39,7 @@ pub(crate) struct Parts<'a> {
     block: u64,
     windows: Windows,
     length: usize,
-    pub(crate) ranges: Vec<RangeRequest>,
+    pub(crate) ranges: Ranges,
     pub(crate) tails: Vec<Tail>,
 }
 
@@ -49,10 +53,11 @@ enum Source {
 }
 
 impl<'a> Parts<'a> {
-    /// Of a command whose `length` bytes go to these windows, on a device of blocks of `block` bytes.
+    /// Of a command whose `length` bytes go to these windows, on a device of blocks of `block` bytes, a power of
+    /// two.
     pub(crate) fn new(homifs: &'a Homifs, block: u32, windows: Windows, length: u64) -> Self {
         let (block, length) = (block.into(), to_usize(length));
-        Self { homifs, block, windows, length, ranges: Vec::new(), tails: Vec::new() }
+        Self { homifs, block, windows, length, ranges: Ranges::new(), tails: Vec::new() }
     }
 
     /// Reads `length` bytes of a file from `offset` on, both whole blocks, into the command's memory from byte `place` on.
@@ -65,7 +70,8 @@ impl<'a> Parts<'a> {
         place: usize,
     ) -> Result<(), Status> {
         let end = offset + length;
-        let whole_end = (contents.size() / self.block * self.block).min(end).max(offset);
+        // Blocks are powers of two, and every command comes by here: no division.
+        let whole_end = (contents.size() & !(self.block - 1)).min(end).max(offset);
         let mut at = offset;
         for run in contents.runs(offset, whole_end - offset) {
             let source = self.source(&run)?;
@@ -99,9 +105,7 @@ impl<'a> Parts<'a> {
     ) -> Result<(), Status> {
         let length = run.length;
         match *source {
-            Source::Device(start)
-                if start.is_multiple_of(self.block) && length.is_multiple_of(self.block) =>
-            {
+            Source::Device(start) if (start | length) & (self.block - 1) == 0 => {
                 let memory = self.take(place, to_usize(length));
                 let operation = Operation::Read;
                 self.ranges.push(RangeRequest { tag: 0, operation, offset: start, length, memory });
@@ -150,7 +154,7 @@ impl<'a> Parts<'a> {
             let source = self.source(&run)?;
             let target = cut(&self.windows, place + to_usize(run.offset - at), to_usize(run.length));
             match source {
-                Source::Device(block) if block.is_multiple_of(self.block) && run.length < self.block => {
+                Source::Device(block) if block & (self.block - 1) == 0 && run.length < self.block => {
                     self.tails.push(Tail { block, target });
                 }
                 Source::Zeros => fill_zeros(&target)?,

@@ -26,8 +26,12 @@ pub(crate) struct Common {
     pub(crate) number: u32,
     /// Bytes of a block of the namespace.
     pub(crate) block: u32,
+    /// Bytes of a block of the device.
+    device_block: u32,
     pub(crate) tally: Arc<FileTally>,
     revoked: AtomicBool,
+    /// Whether there ever was a lease; where nothing moves, commands need not be counted.
+    leased: bool,
     /// Commands that were taken and not answered, on all queues.
     under_way: AtomicUsize,
     /// What keeps its blocks where they are; given back once it is revoked and nothing is under way.
@@ -67,13 +71,14 @@ impl Common {
     /// With blocks of `block` bytes; `inode` is what statistics name it by.
     pub(crate) fn new(homifs: Arc<Homifs>, number: u32, block: u32, inode: u64) -> Self {
         let (tally, revoked) = (FileTally::new(inode), AtomicBool::new(false));
+        let device_block = homifs.device().info().logical_block.max(512);
         let (under_way, lease) = (AtomicUsize::new(0), Mutex::new(None));
-        Self { homifs, number, block, tally, revoked, under_way, lease }
+        Self { homifs, number, block, device_block, tally, revoked, leased: false, under_way, lease }
     }
 
     /// With a lease on what it reads.
     pub(crate) fn holding(self, lease: Option<Arc<dyn Lease>>) -> Self {
-        Self { lease: Mutex::new(lease), ..self }
+        Self { leased: lease.is_some(), lease: Mutex::new(lease), ..self }
     }
 
     /// Lets every further command answer Namespace Not Ready; gives the lease back when none is under way.
@@ -86,6 +91,9 @@ impl Common {
 
     /// Notes a command, unless what it is for was taken back. One of this and [`revoke`](Self::revoke) sees the other.
     fn enter(&self) -> bool {
+        if !self.leased {
+            return !self.revoked.load(Ordering::Acquire);
+        }
         self.under_way.fetch_add(1, Ordering::SeqCst);
         let open = !self.revoked.load(Ordering::SeqCst);
         if !open {
@@ -96,6 +104,9 @@ impl Common {
 
     /// Notes that commands were answered.
     fn leave(&self, commands: usize) {
+        if !self.leased {
+            return;
+        }
         let before = self.under_way.fetch_sub(commands, Ordering::SeqCst);
         if before == commands && self.revoked.load(Ordering::SeqCst) {
             self.give_back();
@@ -164,8 +175,7 @@ impl ServedQueue {
     fn read(&mut self, io: &Io, memory: &mut Memory<'_>) -> Result<Started, Status> {
         let windows = memory.windows(Access::ReadWrite, &mut self.bucket)?;
         let common = self.served.common();
-        let device_block = common.homifs.device().info().logical_block.max(512);
-        let mut parts = Parts::new(&common.homifs, device_block, windows, io.length);
+        let mut parts = Parts::new(&common.homifs, common.device_block, windows, io.length);
         self.served.gather(io.offset, io.length, &mut parts)?;
         if parts.ranges.is_empty() && parts.tails.is_empty() {
             return Ok(Started::Done(Status::SUCCESS));

@@ -68,7 +68,8 @@ impl Clients for Door {
 }
 
 impl Server {
-    /// Listens for clients of `homifs`, whose commands `threads` threads carry out.
+    /// Listens for clients of `homifs`, whose commands `threads` threads carry out; with 0, callers of
+    /// [`work`](Self::work) do.
     ///
     /// # Errors
     /// Where there is no socket, no thread or no random number to be had.
@@ -81,7 +82,7 @@ impl Server {
         };
         std::fs::create_dir_all(FOLDER).map_err(failed("make the folder"))?;
         let listener = listen_at(&path).map_err(failed("listen"))?;
-        let crew = Arc::new(Crew::start(threads.max(1)).map_err(failed("start threads"))?);
+        let crew = Arc::new(Crew::start(threads).map_err(failed("start threads"))?);
         let ledger = Arc::<Ledger>::default();
         let door = Arc::new(Door { crew: Arc::clone(&crew), ledger: Arc::clone(&ledger) });
         homifs
@@ -104,6 +105,11 @@ impl Server {
             })
             .map_err(failed("start a thread"))?;
         Ok(Self { path, stop, control: Some(control), crew })
+    }
+
+    /// Where there are no threads: works once for every client; whether there was anything to do.
+    pub fn work(&self) -> bool {
+        self.crew.work()
     }
 
     /// Where it listens.

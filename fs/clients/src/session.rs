@@ -57,8 +57,10 @@ impl Session {
         if let Err(error) = outcome {
             tracing::debug!(client = client.id, %error, "a client's conversation ended");
         }
-        self.crew.remove(client.id);
+        // Those who work for it bring its commands to their end.
+        let id = client.id;
         let _ = spawn_blocking(move || client.end()).await;
+        self.crew.remove(id);
     }
 
     async fn converse(

@@ -14,7 +14,7 @@ use engine_dma::{Mapping, Region, to_u64, to_usize};
 use engine_nvme_spec::Status;
 use parking_lot::Mutex;
 
-use crate::parts::{Tail, copy_in};
+use crate::parts::{Ranges, Tail, copy_in};
 
 /// Blocks that files end in, which are read into memory of ours at a time; others wait for none and are read at once.
 const TAILS: usize = 64;
@@ -110,13 +110,24 @@ impl Share {
     }
 
     /// Starts the reads of one command, at least one; the tags of ranges are set here.
-    pub(crate) fn start(&mut self, file: u32, token: u64, ranges: Vec<RangeRequest>, tails: Vec<Tail>) {
+    pub(crate) fn start(&mut self, file: u32, token: u64, ranges: Ranges, tails: Vec<Tail>) {
         let mut operation = Operation { file, token, left: 0, status: Status::SUCCESS, tails: Vec::new() };
         let place = self.free.pop().unwrap_or_else(|| {
             self.operations.push(None);
             self.operations.len() - 1
         });
         let tag = to_u64(place);
+        if tails.is_empty() && ranges.len() == 1 && self.backlog.is_empty() && self.ranges.has_room() {
+            operation.left = 1;
+            self.operations[place] = Some(operation);
+            for mut range in ranges {
+                range.tag = tag;
+                if let Err(refused) = self.ranges.submit(range) {
+                    self.land(&refused);
+                }
+            }
+            return;
+        }
         for range in ranges {
             operation.left += 1;
             self.backlog.push_back(RangeRequest { tag, ..range });

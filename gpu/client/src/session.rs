@@ -181,9 +181,16 @@ impl Session {
     /// Where the directory gives no handle, or the daemon refuses: the tree is larger than the mount's option
     /// `client_snapshots` allows, for example.
     pub fn snapshot(&self, directory: impl AsFd) -> Result<Snapshot, ClientError> {
-        let handle = handle_of(directory)?;
+        self.snapshot_of_handle(&handle_of(directory)?)
+    }
+
+    /// As [`snapshot`](Self::snapshot), with a handle that was asked for elsewhere.
+    ///
+    /// # Errors
+    /// As there, and where the handle is forged, expired or of another mount.
+    pub fn snapshot_of_handle(&self, handle: &Handle) -> Result<Snapshot, ClientError> {
         let mut socket = self.inner.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = socket.ask_slowly(kind::SNAPSHOT, &handle)?;
+        let answer = socket.ask_slowly(kind::SNAPSHOT, handle)?;
         drop(socket);
         Snapshot::new(Arc::clone(&self.inner), answer)
     }

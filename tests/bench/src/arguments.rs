@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Memory(MemoryArguments),
     /// The NVMe driver against a controller that completes everything at once on another core.
     Driver(DriverArguments),
+    /// Clients with queues of their own: checked commands a second, and small files a second through a snapshot.
+    Clients(ClientArguments),
     /// Serves the in-memory file system that the others are measured against.
     #[command(hide = true)]
     Ceiling(CeilingArguments),
@@ -138,6 +140,22 @@ pub(crate) struct CeilingArguments {
     /// Names in the large directory.
     #[arg(long)]
     pub(crate) names: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClientArguments {
+    /// Rounds; short ones, so that most of them are not interrupted.
+    #[arg(long, default_value_t = 300)]
+    pub(crate) rounds: usize,
+    /// Commands in a round.
+    #[arg(long, default_value_t = 5000)]
+    pub(crate) commands: usize,
+    /// Files of the tree that is read, 110 KB each.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) files: u32,
+    /// Only these rows (part of their name).
+    #[arg(long)]
+    pub(crate) only: Vec<String>,
 }
 
 #[derive(Debug, Args)]

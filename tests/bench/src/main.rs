@@ -4,6 +4,7 @@
 
 mod arguments;
 mod ceiling;
+mod clients;
 mod contender;
 mod contents;
 mod driver;
@@ -27,6 +28,7 @@ fn main() -> anyhow::Result<()> {
         Command::Parser(arguments) => parser::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
         Command::Driver(arguments) => driver::run(&arguments),
+        Command::Clients(arguments) => clients::run(&arguments),
         Command::Ceiling(arguments) => ceiling::run(&arguments),
     }
 }

@@ -49,6 +49,10 @@ impl RangeQueue for CallRanges {
         Ok(())
     }
 
+    fn has_room(&self) -> bool {
+        self.waiting.len() < self.depth
+    }
+
     fn poll(&mut self, _wait: Wait, done: &mut Vec<RangeCompletion>) -> Result<usize, IoError> {
         // One at a time, so that whoever polls can pass on the first while the others still have to be moved.
         let Some(mut task) = self.waiting.pop_front() else { return Ok(0) };

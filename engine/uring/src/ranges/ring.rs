@@ -226,6 +226,10 @@ impl RangeQueue for RingRanges {
         }
     }
 
+    fn has_room(&self) -> bool {
+        !self.tasks.is_full()
+    }
+
     fn poll(&mut self, wait: Wait, done: &mut Vec<RangeCompletion>) -> Result<usize, IoError> {
         if !self.fresh.is_empty() {
             self.start_fresh();

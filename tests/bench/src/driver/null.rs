@@ -190,7 +190,7 @@ impl Shared {
                 let answer = self.identify(Cns(ten as u8), sqe.nsid.get());
                 let _ = view.write(data, &answer);
             }
-            AdminOpcode::SET_FEATURES if ten & 0xff == FeatureId::NUMBER_OF_QUEUES.0.into() => {
+            AdminOpcode::SET_FEATURES if ten & 0xff == u32::from(FeatureId::NUMBER_OF_QUEUES.0) => {
                 return (0, Status::SUCCESS);
             }
             AdminOpcode::CREATE_COMPLETION_QUEUE => *completion = Some(self.place(data)),
