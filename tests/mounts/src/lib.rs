@@ -7,6 +7,7 @@ mod helper_links;
 mod homifs_mount;
 mod programs;
 mod python_package;
+mod regular_files;
 mod sample;
 
 pub use engine::{ControllerProcess, Engine};
@@ -14,4 +15,5 @@ pub use helper_links::HelperLinks;
 pub use homifs_mount::{Daemon, HomifsMount, mount_entry};
 pub use programs::{Outcome, helper, homifs, library, outcome};
 pub use python_package::PythonPackage;
+pub use regular_files::regular_files;
 pub use sample::{image_of, sample};

@@ -1,8 +1,11 @@
 import os
-from collections.abc import Buffer, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Protocol, final
+
+# In the typeshed for every version; collections.abc has it from 3.12 on.
+from typing_extensions import Buffer
 
 StrPath = str | os.PathLike[str]
 
