@@ -303,6 +303,12 @@ class Snapshots(unittest.TestCase):
                 self.assertEqual(opened.generation, file.generation)
                 self.assertEqual(opened.read(0, 10_000), plain(path, 0, 10_000))
         self.assertNotIn("no such file", self.snapshot)
+        self.assertEqual(self.snapshot.root, Path("/"))
+        self.assertIsInstance(self.snapshot.volume_uuid, bytes)
+        self.assertEqual(len(self.snapshot.volume_uuid), 16)
+        self.assertGreater(self.snapshot.taken, 1_700_000_000)
+        self.assertEqual(self.snapshot.block_size, os.statvfs(MOUNT).f_bsize)
+        self.assertGreaterEqual(self.snapshot.total_size, sum(path.stat().st_size for path in FILES))
         with self.assertRaises(KeyError):
             _ = self.snapshot["no such file"]
         with self.assertRaises(IndexError):

@@ -9,6 +9,7 @@ mod homifs_mount;
 mod numbers;
 mod programs;
 mod python_package;
+mod regular_files;
 mod sample;
 
 pub use engine::{ControllerProcess, Engine};
@@ -18,4 +19,5 @@ pub use homifs_mount::{Daemon, HomifsMount, mount_entry};
 pub use numbers::Numbers;
 pub use programs::{Outcome, helper, homifs, library, outcome};
 pub use python_package::PythonPackage;
+pub use regular_files::regular_files;
 pub use sample::{image_of, sample};

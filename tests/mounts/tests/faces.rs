@@ -4,38 +4,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use mounts::{Engine, HomifsMount, PythonPackage, homifs, image_of, library, outcome};
+use homi_client::{Client, ClientError, Fallback, ServedBy};
+use mounts::{Engine, HomifsMount, PythonPackage, homifs, image_of, library, outcome, regular_files};
 use oracle::{machine, skip_if};
+use rustix::process::Signal;
 
-/// Folders of the oracle's volumes with files of every shape: holes, unwritten, inline, shared, long.
-const FOLDERS: [&str; 5] = ["holes", "inline", "special", "reflinks", "times"];
+/// Entries of a map that one attribute carries.
+const ENTRIES_OF_ATTRIBUTE: u64 = 2045;
 const CAPI: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../gpu/capi");
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../gpu/python");
 const DEVICE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../gpu/device");
-
-fn files_below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            files_below(&entry.path(), found)?;
-        } else if kind.is_file() {
-            found.push(entry.path());
-        }
-    }
-    Ok(())
-}
-
-fn files_of(mount: &HomifsMount) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for folder in FOLDERS.map(|folder| mount.join(folder)).iter().filter(|folder| folder.exists()) {
-        files_below(folder, &mut files)?;
-    }
-    ensure!(files.len() > 20, "only {} files to read", files.len());
-    Ok(files)
-}
 
 /// Compiles a program of `gpu/capi/tests` against the header and the library.
 fn compiled(compiler: &str, source: &str, folder: &Path) -> Result<PathBuf> {
@@ -59,15 +40,23 @@ fn c_program_reads_every_file_as_pread_does() -> Result<()> {
     let program = compiled("cc", "read_files.c", folder.path())?;
     let elsewhere = folder.path().join("elsewhere");
     fs::write(&elsewhere, vec![b'x'; 70_000])?;
-    for (volume, engine) in
-        [("ext4-default", Engine::Kernel), ("xfs-default", Engine::Kernel), ("ext4-default", Engine::Soft)]
-    {
+    for (volume, engine) in [
+        ("ext4-default", Engine::Kernel),
+        ("xfs-default", Engine::Kernel),
+        ("ext4-default", Engine::Soft),
+        ("ext4-fragmented", Engine::Kernel),
+    ] {
         let mount = HomifsMount::by(engine, &image_of(volume)?.0, "clients=2")?;
-        let files = files_of(&mount)?;
+        let files = regular_files(mount.path())?;
         let read = outcome(&program, [elsewhere.clone()].iter().chain(&files))?;
         let said = read.succeeded().with_context(|| format!("{volume} by {engine}"))?;
-        let (number, _) = said.split_once(" files, ").context("it says what it read")?;
-        ensure!(number.parse::<usize>()? == files.len(), "{said}");
+        let numbers: Vec<u64> = said.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let [number, _, extents] = numbers[..] else { anyhow::bail!("{said}") };
+        ensure!(number == u64::try_from(files.len())?, "{said}");
+        ensure!(
+            extents > ENTRIES_OF_ATTRIBUTE || volume != "ext4-fragmented",
+            "no map of several parts: {said}"
+        );
     }
     Ok(())
 }
@@ -80,7 +69,7 @@ fn c_program_with_queues_of_its_own_reads_what_pread_gives() -> Result<()> {
     let program = compiled("c++", "own_queues.cc", folder.path())?;
     let mount = HomifsMount::new(&image_of("ext4-default")?.0, "clients=1")?;
     let mut read = 0;
-    for path in files_of(&mount)? {
+    for path in regular_files(mount.path())? {
         let size = fs::metadata(&path)?.len();
         if size == 0 || size > 16 << 20 {
             continue;
@@ -152,5 +141,54 @@ fn python_example_reads_small_files_into_one_tensor() -> Result<()> {
     println!("{said}");
     ensure!(well && said.contains(&format!("{FILES} files")) && said.contains("by queues"), "{said}");
     ensure!(said.contains(" 0 files differ"), "{said}");
+    Ok(())
+}
+
+fn file_with_bytes(mount: &HomifsMount) -> Result<PathBuf> {
+    let files = regular_files(mount.path())?;
+    let mut with_bytes =
+        files.into_iter().filter(|path| fs::metadata(path).is_ok_and(|file| file.len() > 9999));
+    with_bytes.next().context("every file is empty")
+}
+
+#[test]
+fn read_whose_daemon_was_killed_fails_at_once() -> Result<()> {
+    skip_if!(machine::cannot_mount_fuse());
+    let mut mount = HomifsMount::new(&image_of("ext4-default")?.0, "clients=1")?;
+    let path = file_with_bytes(&mount)?;
+    let client = Client::of_path(mount.path(), Fallback::Pread)?;
+    let file = client.open(&path)?;
+    let mut bytes = vec![0; 4096];
+    let there = client.read(&file, 0, &mut bytes)?;
+    ensure!(there > 0 && file.served_by() == ServedBy::Queues && client.is_alive());
+    mount.daemon().signal(Signal::KILL)?;
+    mount.daemon().wait()?;
+    let start = Instant::now();
+    let read = client.read(&file, 0, &mut bytes);
+    ensure!(matches!(read, Err(ClientError::Gone | ClientError::System { .. })), "{read:?}");
+    ensure!(start.elapsed() < Duration::from_secs(2), "after {:?}", start.elapsed());
+    ensure!(!client.is_alive());
+    // A daemon that is gone serves no pread(2) either.
+    ensure!(file.served_by() == ServedBy::Queues, "{}", file.why());
+    Ok(())
+}
+
+#[test]
+fn file_that_stays_open_after_lazy_umount_reads_on() -> Result<()> {
+    skip_if!(machine::cannot_mount_fuse());
+    for fallback in [Fallback::Refuse, Fallback::Pread] {
+        let mount = HomifsMount::new(&image_of("ext4-default")?.0, "clients=1")?;
+        let path = file_with_bytes(&mount)?;
+        let client = Client::of_path(mount.path(), fallback)?;
+        let file = client.open(&path)?;
+        let mut wanted = vec![0; 4096];
+        let there = client.read(&file, 0, &mut wanted)?;
+        // Lazily: the file stays open, so the daemon goes on and the blocks stay the file's.
+        let unmounted = outcome("umount", ["--lazy".as_ref(), mount.path().as_os_str()])?;
+        unmounted.succeeded()?;
+        let mut bytes = vec![0xaa; 4096];
+        let again = client.read(&file, 0, &mut bytes)?;
+        ensure!(again == there && bytes[..again] == wanted[..there], "{fallback:?}");
+    }
     Ok(())
 }

@@ -1,12 +1,17 @@
 import os
-from collections.abc import Buffer, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Protocol, final
 
-StrPath = str | os.PathLike[str]
+# In the typeshed for every version; collections.abc has it from 3.12 on.
+from typing_extensions import Buffer
 
-class CudaArray(Protocol):
+__all__ = ["CudaBytes", "Error", "Extent", "File", "Snapshot", "SnapshotFile", "open", "read_many"]
+
+_StrPath = str | os.PathLike[str]
+
+class _CudaArray(Protocol):
     """What CuPy, Numba and PyTorch have on a CUDA device."""
 
     @property
@@ -78,7 +83,7 @@ class File:
     def closed(self) -> bool: ...
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """Reads bytes, fewer than asked for only at the file's end; all from the offset on where no length is given."""
-    def read_into(self, buffer: Buffer | CudaArray, offset: int = 0) -> int:
+    def read_into(self, buffer: Buffer | _CudaArray, offset: int = 0) -> int:
         """Fills contiguous, writable memory; how many bytes there were, fewer than it holds only at the file's end."""
     def read_cuda(self, offset: int = 0, length: int | None = None, *, device: int = 0) -> CudaBytes:
         """As read, into new memory of a CUDA device. Error with ENODEV where there is no CUDA driver."""
@@ -89,10 +94,10 @@ class File:
     ) -> None: ...
     def __len__(self) -> int: ...
 
-def open(path: StrPath, *, allow_pread: bool = False) -> File:
+def open(path: _StrPath, *, allow_pread: bool = False) -> File:
     """Opens a file for reading. What queues cannot serve is refused with Error, or, with allow_pread, read by pread(2)."""
 
-def read_many(ranges: Iterable[tuple[File, int, int | Buffer | CudaArray]]) -> list[bytearray | int]:
+def read_many(ranges: Iterable[tuple[File, int, int | Buffer | _CudaArray]]) -> list[bytearray | int]:
     """Reads ranges of files at once.
 
     A range is (file, offset, length), which gives a bytearray, or (file, offset, buffer), which fills the buffer and gives
@@ -113,7 +118,7 @@ class CudaBytes:
 class Snapshot:
     """The files of a tree as `homifs snapshot` wrote them: paths relative to its root."""
 
-    def __new__(cls, arena: StrPath) -> Snapshot: ...
+    def __new__(cls, arena: _StrPath) -> Snapshot: ...
     @property
     def root(self) -> Path:
         """The path of the snapshot's root on the volume, from / on."""
@@ -131,13 +136,13 @@ class Snapshot:
         """The paths of all files, in the snapshot's order."""
     def at(self, number: int) -> SnapshotFile:
         """The file with this number."""
-    def extents(self, path: StrPath) -> list[Extent]:
+    def extents(self, path: _StrPath) -> list[Extent]:
         """Where the bytes of a file lie. KeyError where there is no such file."""
-    def open(self, mount: StrPath, path: StrPath, *, allow_pread: bool = False) -> File:
+    def open(self, mount: _StrPath, path: _StrPath, *, allow_pread: bool = False) -> File:
         """Opens a file on a mount of the snapshot's volume. Error with ESTALE where it is another file by now."""
     def __len__(self) -> int: ...
-    def __contains__(self, path: StrPath) -> bool: ...
-    def __getitem__(self, path: StrPath) -> SnapshotFile: ...
+    def __contains__(self, path: _StrPath, /) -> bool: ...
+    def __getitem__(self, path: _StrPath, /) -> SnapshotFile: ...
     def __iter__(self) -> Iterator[Path]: ...
 
 @final
