@@ -8,6 +8,7 @@
 #include "measure.h"
 
 #include <atomic>
+#include <thread>
 
 #if HOMI_ACCELERATOR && defined(__has_include)
 #if __has_include(<cufile.h>)

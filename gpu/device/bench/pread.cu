@@ -8,6 +8,7 @@
 #include "measure.h"
 
 #include <atomic>
+#include <thread>
 
 namespace {
 
