@@ -20,7 +20,7 @@ pub(crate) fn carry_out(arguments: impl Iterator<Item = OsString>) -> Result<u8,
         match text.strip_prefix('-') {
             None => directory = Some(argument),
             Some("N") => {
-                target = Some(arguments.next().ok_or_else(|| usage("-N needs a namespace".to_owned()))?)
+                target = Some(arguments.next().ok_or_else(|| usage("-N needs a namespace".to_owned()))?);
             }
             Some("t") => {
                 arguments.next().ok_or_else(|| usage("-t needs a type".to_owned()))?;

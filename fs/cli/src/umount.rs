@@ -3,7 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use homifs_fuse::mount_table;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
@@ -16,19 +18,19 @@ pub(crate) fn run(arguments: &Umount) -> Result {
     let directory = &arguments.directory;
     let shown = directory.display();
     let refused = |why: String| Failure::new(exit::MOUNT, format!("cannot unmount {shown}: {why}"));
-    match mounts::at(directory).map_err(|error| refused(error.to_string()))? {
-        Some(mount) if mount.is_homifs() => {}
+    let mount = match mounts::at(directory).map_err(|error| refused(error.to_string()))? {
+        Some(mount) if mount.is_homifs() => mount,
         Some(mount) => {
             return Err(refused(format!("it is a mount of type {}, not ours; use umount", mount.format)));
         }
         None => return Err(refused("nothing is mounted there".to_owned())),
-    }
+    };
     if !rustix::process::geteuid().is_root() {
         return as_user(arguments);
     }
     let flags = if arguments.lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
     let daemon = if arguments.lazy { None } else { Daemon::of(directory) };
-    rustix::mount::unmount(directory, flags | UnmountFlags::NOFOLLOW).map_err(|error| match error {
+    unmount(directory, flags | UnmountFlags::NOFOLLOW).map_err(|error| match error {
         Errno::BUSY => refused(
             "files on it are open or it is somebody's working directory; close them, or use --lazy"
                 .to_owned(),
@@ -36,17 +38,38 @@ pub(crate) fn run(arguments: &Umount) -> Result {
         Errno::PERM => Failure { code: exit::USAGE, ..refused("that needs root".to_owned()) },
         other => refused(std::io::Error::from(other).to_string()),
     })?;
-    if daemon.is_some_and(|daemon| !daemon.ends()) {
-        return Err(refused(format!(
-            "it is unmounted, but the process that served it did not end within {} s, and may still hold the device",
+    // Where the same mount lies on another directory too, it goes on.
+    let remains =
+        mount_table::entries().is_ok_and(|entries| entries.iter().any(|other| other.device == mount.device));
+    if let Some(daemon) = daemon
+        && !remains
+        && !daemon.ends()
+    {
+        eprintln!(
+            "homifs: {shown} is unmounted, but the process that serves it goes on after {} s: the mount is in another \
+             mount namespace too, or the device is slow. Until it ends it holds the device.",
             PATIENCE.tv_sec
-        )));
+        );
     }
     Ok(())
 }
 
 /// How long the last writes may take.
-const PATIENCE: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
+const PATIENCE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+
+/// Unmounts. Files that were closed a moment ago (by a loop device, by a process that ends) may still be on their way.
+fn unmount(directory: &Path, flags: UnmountFlags) -> rustix::io::Result<()> {
+    let mut patience = 10;
+    loop {
+        match rustix::mount::unmount(directory, flags) {
+            Err(Errno::BUSY) if patience > 0 => {
+                patience -= 1;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            result => return result,
+        }
+    }
+}
 
 /// The process that serves a mount. The device is free when it has ended, not when the mount is gone.
 struct Daemon(OwnedFd);

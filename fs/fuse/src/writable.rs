@@ -181,7 +181,7 @@ impl Filesystem for Writable {
                 self.own.special(Special::Directory, reply);
             }
             Err(rustix::io::Errno::NOENT) => {
-                reply.entry(&self.homifs.ttl(), &Translation::negative(), Generation(0))
+                reply.entry(&self.homifs.ttl(), &Translation::negative(), Generation(0));
             }
             found => self.entry(found, reply),
         }

@@ -80,7 +80,7 @@ impl Writable {
                 );
             }
             Ok(None) => {
-                reply.created(&ttl, &attr, generation, self.add(file, true), FopenFlags::FOPEN_NOFLUSH)
+                reply.created(&ttl, &attr, generation, self.add(file, true), FopenFlags::FOPEN_NOFLUSH);
             }
             Err(error) => {
                 self.lower.close(&file);
