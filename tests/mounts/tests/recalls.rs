@@ -33,7 +33,10 @@ fn is_taken_back(result: Result<usize, ClientError>) -> Result<()> {
 type Change = fn(&Path) -> Result<()>;
 
 const CHANGES: [(&str, Change); 6] = [
-    ("opening for writing", |path| Ok(drop(OpenOptions::new().write(true).open(path)?))),
+    ("opening for writing", |path| {
+        OpenOptions::new().write(true).open(path)?;
+        Ok(())
+    }),
     ("truncating", |path| {
         let cut = std::process::Command::new("truncate").args(["-s", "5"]).arg(path).status()?;
         ensure!(cut.success(), "truncate failed");
@@ -44,7 +47,10 @@ const CHANGES: [(&str, Change); 6] = [
         fs::write(path.with_extension("new"), "other")?;
         Ok(fs::rename(path.with_extension("new"), path)?)
     }),
-    ("appending", |path| Ok(drop(OpenOptions::new().append(true).open(path)?))),
+    ("appending", |path| {
+        OpenOptions::new().append(true).open(path)?;
+        Ok(())
+    }),
     ("punching", |path| {
         let file = OpenOptions::new().write(true).open(path)?;
         Ok(fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, 4096)?)
