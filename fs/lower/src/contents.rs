@@ -62,8 +62,9 @@ pub struct ReadGuard {
 
 /// Nobody reads the media of the file as long as this lives.
 #[derive(Debug)]
-pub struct ChangeGuard {
-    state: Option<Arc<State>>,
+pub struct ChangeGuard<'a> {
+    contents: &'a Contents,
+    ino: u64,
 }
 
 impl Contents {
@@ -105,14 +106,11 @@ impl Contents {
         self.files.remove_if(&ino, |_, state| state.inner.lock().opens == 0);
     }
 
-    /// For an operation that changes size or place of a file's bytes.
+    /// For an operation that changes size or place of a file's bytes: whoever opens the file meanwhile finds a writer.
     #[must_use]
-    pub fn change(&self, ino: u64) -> ChangeGuard {
-        let state = self.files.get(&ino).map(|state| Arc::clone(&state));
-        if let Some(state) = &state {
-            self.enter(ino, state);
-        }
-        ChangeGuard { state }
+    pub fn change(&self, ino: u64) -> ChangeGuard<'_> {
+        self.opened(ino, true);
+        ChangeGuard { contents: self, ino }
     }
 
     /// Whether somebody may be writing to a file.
@@ -210,11 +208,9 @@ impl Drop for ReadGuard {
     }
 }
 
-impl Drop for ChangeGuard {
+impl Drop for ChangeGuard<'_> {
     fn drop(&mut self) {
-        if let Some(state) = &self.state {
-            state.leave();
-        }
+        self.contents.closed(self.ino, true);
     }
 }
 
@@ -254,6 +250,18 @@ mod tests {
             map()
         });
         assert!(again.unwrap().is_some() && asked);
+    }
+
+    #[test]
+    fn file_that_is_opened_during_a_change_has_no_map_yet() {
+        let contents = Contents::default();
+        let change = contents.change(7);
+        let reader = contents.opened(7, false);
+        assert!(reader.read(map).unwrap().is_none());
+        drop(change);
+        assert!(reader.read(map).unwrap().is_some());
+        contents.closed(7, false);
+        assert_eq!(contents.open_count(), 0);
     }
 
     #[test]

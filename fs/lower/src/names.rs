@@ -128,7 +128,7 @@ impl Lower {
     }
 
     /// Takes the file back from those who read its media where this name is its last.
-    fn losing(&self, parent: &OwnedFd, name: &CStr) -> Option<ChangeGuard> {
+    fn losing(&self, parent: &OwnedFd, name: &CStr) -> Option<ChangeGuard<'_>> {
         let mask = StatxFlags::INO | StatxFlags::NLINK | StatxFlags::TYPE;
         let stat = statx(parent, name, AtFlags::SYMLINK_NOFOLLOW, mask).ok()?;
         (stat.stx_nlink == 1 && self.contents.is_open(stat.stx_ino))

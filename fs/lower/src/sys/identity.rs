@@ -20,11 +20,6 @@ pub struct Identity {
     pub pid: u32,
 }
 
-impl Identity {
-    /// The daemon itself.
-    pub const DAEMON: Self = Self { uid: 0, gid: 0, pid: 0 };
-}
-
 thread_local! {
     static OWN_UMASK: Cell<bool> = const { Cell::new(false) };
 }
