@@ -1,7 +1,9 @@
 //! The arguments of a mount helper: `SPEC DIR [-sfnv] [-N namespace] [-o options] [-t type.subtype]`.
 
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 use homifs_options::MountOptions;
 
@@ -107,7 +109,7 @@ impl Invocation {
     pub(crate) fn options(&self) -> Result<MountOptions, HelperError> {
         let mut options = MountOptions::default();
         for list in &self.lists {
-            let kept = |option: &&str| *option != "rw" || self.is_file();
+            let kept = |option: &&str| *option != "rw" || self.can_be_written();
             let list = homifs_options::split(list).filter(kept).collect::<Vec<_>>().join(",");
             if self.sloppy {
                 options.apply_tolerant(&list)?;
@@ -120,14 +122,33 @@ impl Invocation {
 }
 
 impl Invocation {
-    /// Whether the source is a file: a device or an image, and not something that only the engine knows.
-    fn is_file(&self) -> bool {
-        !self
-            .source
-            .to_string_lossy()
-            .split_once(':')
-            .is_some_and(|(scheme, _)| matches!(scheme, "soft" | "vfio-user"))
+    /// Whether the source can be written by the kernel's own driver: it is a device or an image, not something that only
+    /// the engine knows, and neither it nor the medium is protected. Of the latter mount(8) warns, so that is done here.
+    fn can_be_written(&self) -> bool {
+        let source = self.source.to_string_lossy();
+        if source.split_once(':').is_some_and(|(scheme, _)| matches!(scheme, "soft" | "vfio-user")) {
+            return false;
+        }
+        let opened = std::fs::File::options().write(true).open(&self.source);
+        let protected = opened.is_err_and(|error| {
+            matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+        });
+        let protected = protected || is_protected_device(&self.source);
+        if protected {
+            eprintln!("homifs: {source} is write-protected; it is mounted read-only");
+        }
+        !protected
     }
+}
+
+/// Whether this is a block device that refuses writes, which opening it does not tell.
+fn is_protected_device(path: &OsStr) -> bool {
+    let Ok(metadata) = std::fs::metadata(path) else { return false };
+    if !metadata.file_type().is_block_device() {
+        return false;
+    }
+    let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+    std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro")).is_ok_and(|told| told.trim() == "1")
 }
 
 #[cfg(test)]
