@@ -48,7 +48,7 @@ pub(crate) fn kind(file_type: FileType) -> fuser::FileType {
 }
 
 /// A time before 1970 counts nanoseconds forward from its second, as all times do.
-fn system_time(time: Timestamp) -> SystemTime {
+pub(crate) fn system_time(time: Timestamp) -> SystemTime {
     let second = if time.seconds >= 0 {
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(time.seconds.unsigned_abs()))
     } else {
@@ -60,7 +60,7 @@ fn system_time(time: Timestamp) -> SystemTime {
 }
 
 /// The kernel's 32-bit form of a device number (`new_encode_dev`, include/linux/kdev_t.h).
-fn device(number: DeviceNumber) -> u32 {
+pub(crate) fn device(number: DeviceNumber) -> u32 {
     let DeviceNumber { major, minor } = number;
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }

@@ -16,6 +16,7 @@ use homifs_core::{Caching, Caller, FsError, Homifs, Listed, NodeAttributes, Node
 
 use crate::attributes::{file_attr, kind};
 use crate::ioctl;
+use crate::negotiation::{COMMON, agree};
 
 /// The translation; it holds nothing of its own.
 #[derive(Debug)]
@@ -91,30 +92,11 @@ impl Translation {
 
 impl Filesystem for Translation {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        let wanted = COMMON | InitFlags::FUSE_CACHE_SYMLINKS | InitFlags::FUSE_NO_OPENDIR_SUPPORT;
         let options = self.homifs.options();
-        let wanted = InitFlags::FUSE_ASYNC_DIO
-            | InitFlags::FUSE_PARALLEL_DIROPS
-            | InitFlags::FUSE_DO_READDIRPLUS
-            | InitFlags::FUSE_READDIRPLUS_AUTO
-            | InitFlags::FUSE_EXPORT_SUPPORT
-            | InitFlags::FUSE_CACHE_SYMLINKS
-            | InitFlags::FUSE_NO_OPENDIR_SUPPORT
-            | InitFlags::FUSE_POSIX_ACL;
-        for flag in wanted.iter() {
-            if config.add_capabilities(flag).is_err() {
-                tracing::info!(?flag, "this kernel's FUSE lacks a capability; going on without it");
-            }
-        }
-        // Requests for reading are as large as these two allow; nothing is written but control requests.
-        if let Err(nearest) = config.set_max_write(options.max_read) {
-            let _ = config.set_max_write(nearest);
-        }
-        if let Err(most) = config.set_max_readahead(options.read_ahead) {
-            let _ = config.set_max_readahead(most);
-        }
-        let background = u16::try_from(options.depth.saturating_mul(4)).unwrap_or(u16::MAX).max(64);
-        let _ = config.set_max_background(background);
-        let _ = config.set_congestion_threshold(background);
+        // Requests for reading are as large as the longest write and `max_read` allow; nothing is written but control
+        // requests.
+        agree(config, wanted, options, options.max_read);
         Ok(())
     }
 

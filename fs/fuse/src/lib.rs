@@ -9,6 +9,7 @@ mod filesystem;
 mod ioctl;
 mod mount;
 pub mod mount_table;
+mod negotiation;
 mod session;
 mod writable;
 

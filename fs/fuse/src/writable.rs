@@ -24,6 +24,7 @@ use homifs_lower::{Change, Create, FileIoctl, Found, Lower};
 use rustix::fs::SeekFrom;
 
 use crate::filesystem::{Translation, reply_xattr};
+use crate::negotiation::{COMMON, agree};
 
 pub(crate) use leases::LowerLeases;
 
@@ -130,23 +131,13 @@ macro_rules! or_refuse {
 
 impl Filesystem for Writable {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        let options = self.homifs.options();
-        let wanted = InitFlags::FUSE_ASYNC_DIO
-            | InitFlags::FUSE_PARALLEL_DIROPS
-            | InitFlags::FUSE_DO_READDIRPLUS
-            | InitFlags::FUSE_READDIRPLUS_AUTO
-            | InitFlags::FUSE_EXPORT_SUPPORT
+        let wanted = COMMON
             | InitFlags::FUSE_HAS_IOCTL_DIR
-            | InitFlags::FUSE_POSIX_ACL
             | InitFlags::FUSE_DONT_MASK
             // Else the kernel asks for `security.capability` before each write.
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP;
-        for flag in wanted.iter() {
-            if config.add_capabilities(flag).is_err() {
-                tracing::info!(?flag, "this kernel's FUSE lacks a capability; going on without it");
-            }
-        }
+        agree(config, wanted, self.homifs.options(), 1 << 20);
         let passes = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
             && config.set_max_stack_depth(1).is_ok();
         self.backings.allow(passes);
@@ -155,15 +146,6 @@ impl Filesystem for Writable {
                 "this kernel's FUSE has no passthrough; everything that is written goes through the daemon"
             );
         }
-        if let Err(nearest) = config.set_max_write(1 << 20) {
-            let _ = config.set_max_write(nearest);
-        }
-        if let Err(most) = config.set_max_readahead(options.read_ahead) {
-            let _ = config.set_max_readahead(most);
-        }
-        let background = u16::try_from(options.depth.saturating_mul(4)).unwrap_or(u16::MAX).max(64);
-        let _ = config.set_max_background(background);
-        let _ = config.set_congestion_threshold(background);
         // The finest that both file systems have.
         let _ = config.set_time_granularity(Duration::from_nanos(1));
         Ok(())

@@ -1,13 +1,15 @@
 //! Between FUSE's words and those of the lower mount.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use extents_core::{DeviceNumber, Timestamp};
 use fuser::{Errno, FileAttr, FileType, INodeNo, Request, TimeOrNow};
 use homifs_core::FsError;
 use homifs_lower::{FileIoctl, Identity, Moment};
 use rustix::fs::{Statx, StatxTimestamp};
 
 use super::handles::Opened;
+use crate::attributes::{device as encode, system_time};
 
 pub(super) fn errno(error: rustix::io::Errno) -> Errno {
     Errno::from_i32(error.raw_os_error())
@@ -39,7 +41,7 @@ pub(super) fn attributes(number: u64, stat: &Statx) -> FileAttr {
         nlink: stat.stx_nlink,
         uid: stat.stx_uid,
         gid: stat.stx_gid,
-        rdev: encoded(stat.stx_rdev_major, stat.stx_rdev_minor),
+        rdev: encode(DeviceNumber { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor }),
         blksize: stat.stx_blksize,
         flags: 0,
     }
@@ -58,11 +60,7 @@ pub(super) fn kind(kind: rustix::fs::FileType) -> FileType {
 }
 
 fn time(time: &StatxTimestamp) -> SystemTime {
-    let seconds = Duration::from_secs(time.tv_sec.unsigned_abs());
-    let epoch = SystemTime::UNIX_EPOCH;
-    let second = if time.tv_sec >= 0 { epoch.checked_add(seconds) } else { epoch.checked_sub(seconds) };
-    let exact = second.and_then(|second| second.checked_add(Duration::from_nanos(time.tv_nsec.into())));
-    exact.unwrap_or(epoch)
+    system_time(Timestamp { seconds: time.tv_sec, nanoseconds: time.tv_nsec })
 }
 
 /// fuser takes the nanoseconds of a time before 1970 away from its second, where they count forward; here they are put
@@ -80,11 +78,7 @@ pub(super) fn moment(time: TimeOrNow) -> Moment {
     }
 }
 
-/// The kernel's 32-bit form of a device number (`new_encode_dev`, include/linux/kdev_t.h), and back.
-fn encoded(major: u32, minor: u32) -> u32 {
-    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
-}
-
+/// A device number out of the kernel's 32-bit form (`new_decode_dev`, include/linux/kdev_t.h).
 pub(super) fn device(encoded: u32) -> u64 {
     let (major, minor) = ((encoded & 0x000f_ff00) >> 8, (encoded & 0xff) | ((encoded >> 12) & 0x000f_ff00));
     rustix::fs::makedev(major, minor)
@@ -117,12 +111,14 @@ pub(super) fn ioctl(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn device_numbers_round_trip() {
         for (major, minor) in [(8, 1), (259, 0x12345), (4095, 0xfffff)] {
-            assert_eq!(device(encoded(major, minor)), rustix::fs::makedev(major, minor));
+            assert_eq!(device(encode(DeviceNumber { major, minor })), rustix::fs::makedev(major, minor));
         }
     }
 
