@@ -5,7 +5,6 @@
 //! itself here first; and it waits until those who read the media by the old map are through. So no read ever touches a
 //! block that has left its file.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
@@ -19,7 +18,6 @@ use crate::Result;
 #[derive(Default)]
 pub struct Contents {
     files: DashMap<u64, Arc<State>, FxBuildHasher>,
-    generation: AtomicU64,
     recall: OnceLock<Box<dyn Fn(u64) + Send + Sync>>,
 }
 
@@ -47,7 +45,6 @@ struct Inner {
     map: Option<Arc<ExtentMap>>,
     /// Whether the page cache had any of it when the map was taken.
     cached: bool,
-    generation: u64,
 }
 
 /// A read of the media may go on as long as this lives.
@@ -88,7 +85,7 @@ impl Contents {
     }
 
     fn enter(&self, ino: u64, state: &State) {
-        if state.announce(self.next())
+        if state.announce()
             && let Some(recall) = self.recall.get()
         {
             recall(ino);
@@ -129,19 +126,14 @@ impl Contents {
     pub fn open_count(&self) -> usize {
         self.files.len()
     }
-
-    fn next(&self) -> u64 {
-        self.generation.fetch_add(1, Ordering::Relaxed) + 1
-    }
 }
 
 impl State {
     /// From here on nobody begins to read the media; whether somebody still does.
-    fn announce(&self, generation: u64) -> bool {
+    fn announce(&self) -> bool {
         let mut inner = self.inner.lock();
         inner.writers += 1;
         inner.map = None;
-        inner.generation = generation;
         inner.reading > 0
     }
 
@@ -163,12 +155,6 @@ impl State {
     #[must_use]
     pub fn is_written(&self) -> bool {
         self.inner.lock().writers > 0
-    }
-
-    /// Differs whenever somebody may have written meanwhile.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.inner.lock().generation
     }
 
     /// Leave to read the media; none while somebody may write. `load` gives the map, and whether the page cache has some
@@ -216,7 +202,7 @@ impl Drop for ChangeGuard<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
     use std::time::Duration;
 

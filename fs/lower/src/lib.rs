@@ -107,12 +107,6 @@ impl Lower {
         &self.contents
     }
 
-    /// How many nodes the kernel's FUSE knows.
-    #[must_use]
-    pub fn node_count(&self) -> usize {
-        self.nodes.count()
-    }
-
     /// Notes that the kernel's FUSE has forgotten a node.
     pub fn forget(&self, ino: u64, times: u64) {
         if ino != self.root {
@@ -155,22 +149,6 @@ impl Lower {
     /// `ESTALE` where it is not on the volume any more.
     pub fn stat(&self, ino: u64) -> Result<Statx> {
         stat_of(&self.path(ino)?)
-    }
-
-    /// Makes everything durable that was written.
-    ///
-    /// # Errors
-    /// What the kernel's driver says.
-    pub fn sync(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.reopen(self.root, OFlags::RDONLY | OFlags::DIRECTORY)?)
-    }
-
-    /// Lets the volume be written, or not any more.
-    ///
-    /// # Errors
-    /// What the kernel's driver says: `EBUSY` where files are open for writing.
-    pub fn set_read_only(&self, read_only: bool) -> Result<()> {
-        self.mount.set_read_only(read_only)
     }
 }
 

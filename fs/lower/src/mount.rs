@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen,
 };
 
 use crate::sys::ioctls;
@@ -151,13 +151,6 @@ impl PrivateMount {
         // The mount holds the loop device from here on.
         drop(holders);
         Ok(Self { root, device, _image: image })
-    }
-
-    /// Changes whether the mount may be written.
-    pub(crate) fn set_read_only(&self, read_only: bool) -> Result<(), Errno> {
-        let context = fspick(&self.root, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
-        fsconfig_set_flag(&context, if read_only { "ro" } else { "rw" })?;
-        fsconfig_reconfigure(&context)
     }
 }
 

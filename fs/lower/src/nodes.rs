@@ -43,8 +43,4 @@ impl Nodes {
     pub(crate) fn handle(&self, ino: u64) -> Option<KernelHandle> {
         self.known.get(&ino).map(|known| known.handle)
     }
-
-    pub(crate) fn count(&self) -> usize {
-        self.known.len()
-    }
 }

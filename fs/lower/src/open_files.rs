@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use extents_core::ExtentMap;
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, fdatasync, fsync, seek};
 use rustix::io::{Errno, pread, pwrite};
 
@@ -184,14 +183,6 @@ impl OpenFile {
             let map = placement::map(&self.file, size, 0, volume_size)?;
             Ok((map, cached::cached_pages(&self.file) > 0))
         })
-    }
-
-    /// The map as of now.
-    ///
-    /// # Errors
-    /// Where the kernel's driver does not say where the bytes lie.
-    pub fn map(&self, volume_size: u64) -> Result<ExtentMap> {
-        placement::map(&self.file, stat_of(&self.file)?.stx_size, 0, volume_size)
     }
 
     /// Whether the page cache has all bytes of a range.

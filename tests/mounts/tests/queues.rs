@@ -11,36 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use homi_abi::session::Handle;
 use homi_client::{ClientError, Command as Read, NvmeStatus, Session};
-use mounts::{Engine, HomifsMount, image_of};
+use mounts::{Engine, HomifsMount, image_of, regular_files};
 use oracle::{machine, skip_if};
 use rustix::io::{FdFlags, fcntl_setfd};
 use zerocopy::IntoBytes;
 
-/// Folders of the oracle's volumes with files of every shape: holes, unwritten, inline, shared, long.
-const FOLDERS: [&str; 5] = ["holes", "inline", "special", "reflinks", "times"];
-
-/// Every regular file below a folder, symbolic links not followed.
-fn files_below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            files_below(&entry.path(), found)?;
-        } else if kind.is_file() {
-            found.push(entry.path());
-        }
-    }
-    Ok(())
-}
-
 fn files_of(mount: &HomifsMount) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for folder in FOLDERS {
-        let folder = mount.path().join(folder);
-        if folder.exists() {
-            files_below(&folder, &mut files)?;
-        }
-    }
+    let files = regular_files(mount.path())?;
     ensure!(files.len() > 20, "only {} files to read", files.len());
     Ok(files)
 }
