@@ -90,7 +90,7 @@ pub struct ExtentMap {
     starts: SmallVec<[u64; 2]>,
     placed: SmallVec<[Placed; 2]>,
     size: u64,
-    generation: u32,
+    generation: u64,
 }
 
 impl ExtentMap {
@@ -100,9 +100,10 @@ impl ExtentMap {
         self.size
     }
 
-    /// The generation of the file that the map belongs to.
+    /// The generation of the file that the map belongs to: the inode's in the low 32 bits; above them, where the file can
+    /// change, how often it may have.
     #[must_use]
-    pub fn generation(&self) -> u32 {
+    pub fn generation(&self) -> u64 {
         self.generation
     }
 

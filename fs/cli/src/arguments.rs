@@ -144,7 +144,7 @@ pub(crate) struct Info {
     pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) place: Place,
-    /// The device, or the directory that a volume is mounted on.
+    /// The device, the directory that a volume is mounted on, or a file on such a mount: who serves its reads, and why.
     #[arg(value_name = "SPEC")]
     pub(crate) spec: String,
 }

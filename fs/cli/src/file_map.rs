@@ -42,7 +42,7 @@ impl FileMap {
         });
         Self {
             path: path.to_string_lossy().into_owned(),
-            generation: u64::from(map.generation()),
+            generation: map.generation(),
             block_size_bytes: block_size,
             file_size_bytes: map.size(),
             volume_start_bytes: volume_start,

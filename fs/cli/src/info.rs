@@ -1,4 +1,4 @@
-//! `homifs info`: a volume's own description, or the partitions of a device that has them.
+//! `homifs info`: a volume's own description, the partitions of a device that has them, or who serves a file of a mount.
 
 use std::path::Path;
 
@@ -10,11 +10,18 @@ use serde_json::{Value, json};
 use crate::arguments::{Format, Info};
 use crate::failure::Failure;
 use crate::volume::{self, Sharing};
-use crate::{Result, mounts, output};
+use crate::{Result, mounts, output, request};
 
 pub(crate) fn run(arguments: &Info) -> Result {
     let path = Path::new(&arguments.spec);
-    let told = if path.is_dir() { of_mount(path)? } else { of_device(arguments)? };
+    let told = match path {
+        _ if path.is_dir() => of_mount(path)?,
+        _ if path.is_file() => match request::mounted(path)? {
+            Some(file) => request::about(&file, "file", path)?,
+            None => of_device(arguments)?,
+        },
+        _ => of_device(arguments)?,
+    };
     match arguments.output.output {
         Format::Json => println!("{told:#}"),
         Format::Table => {
@@ -96,7 +103,7 @@ fn partitions(told: &Value) -> String {
 fn facts(told: &Value) -> String {
     let mut table = output::table();
     for (key, value) in told.as_object().into_iter().flatten() {
-        if key != "version" {
+        if key != "version" && key != "ok" {
             table.add_row([key.replace('_', " "), plain(value)]);
         }
     }

@@ -22,6 +22,7 @@ mod output;
 mod progress;
 mod prometheus;
 mod ready;
+mod request;
 mod revoke;
 mod snapshot;
 mod stat;
@@ -29,6 +30,7 @@ mod stats;
 mod tree;
 mod umount;
 mod volume;
+mod witness;
 
 use std::process::ExitCode;
 

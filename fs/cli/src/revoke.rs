@@ -2,23 +2,11 @@
 
 use std::path::Path;
 
-use homifs_fuse::mount_table::Entry;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::arguments::{Format, Revoke};
 use crate::failure::Failure;
-use crate::{Result, mounts, output};
-
-/// What the daemon answers.
-#[derive(Debug, Deserialize)]
-struct Answer {
-    ok: bool,
-    #[serde(default)]
-    handles: u64,
-    #[serde(default)]
-    error: String,
-}
+use crate::{Result, output, request};
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -54,24 +42,10 @@ pub(crate) fn run(arguments: &Revoke) -> Result {
 
 /// How many clients' handles of a file were revoked.
 fn revoke(path: &Path) -> Result<u64> {
-    let shown = path.display();
-    let whole = path.canonicalize().map_err(|error| Failure::io(&shown, &error))?;
-    let mount = mounts::holding(&whole).map_err(|error| Failure::io(&shown, &error))?;
-    let Some(mount) = mount.filter(Entry::is_homifs) else {
+    let Some(file) = request::mounted(path)? else {
+        let shown = path.display();
         return Err(Failure::plain(format!("{shown} is not on a homifs mount; name a file of one")));
     };
-    let inside = whole.strip_prefix(&mount.mountpoint).ok().and_then(Path::to_str);
-    let inside = inside.ok_or_else(|| {
-        Failure::plain(format!("{shown} has a name that is no UTF-8, which a control request cannot tell"))
-    })?;
-    let request = json!({ "op": "revoke", "path": inside }).to_string();
-    let answer = homi_client::control::ask(&mount.mountpoint, &request).map_err(|error| {
-        Failure::plain(format!("cannot revoke {shown}: {}", homifs_core::error_chain(&error)))
-    })?;
-    let answer: Answer = serde_json::from_str(&answer)?;
-    if answer.ok {
-        Ok(answer.handles)
-    } else {
-        Err(Failure::plain(format!("cannot revoke {shown}: {}", answer.error)))
-    }
+    let answer = request::about(&file, "revoke", path)?;
+    Ok(answer["handles"].as_u64().unwrap_or(0))
 }

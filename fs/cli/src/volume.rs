@@ -93,6 +93,7 @@ pub(crate) fn open_writable(spec: &str, options: &MountOptions) -> Result<(Volum
         data: options.lower.clone(),
     };
     let lower = mount_lower(spec, &lower)?;
+    crate::witness::start(&lower, &device, read.start, info.format)?;
     let fs = Arc::new(LowerVolume::new(Arc::clone(&lower), info));
     Ok((VolumeParts { fs, device, start: read.start }, lower))
 }

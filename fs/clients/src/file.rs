@@ -43,6 +43,10 @@ impl Served for OpenedFile {
         parts.file(&self.file, offset, length, 0)
     }
 
+    fn shows(&self, inode: u64) -> bool {
+        self.file.ino.0 == inode
+    }
+
     fn take_back(&self, inode: u64) -> TakenBack {
         if self.file.ino.0 != inode {
             return TakenBack::Nothing;

@@ -63,6 +63,9 @@ pub(crate) trait Served: Send + Sync + Debug {
     /// Finds the parts of a command on `length` bytes from `offset` on, whole blocks within it.
     fn gather(&self, offset: u64, length: u64, parts: &mut Parts<'_>) -> Result<(), Status>;
 
+    /// Whether the file with this inode is in it.
+    fn shows(&self, inode: u64) -> bool;
+
     /// Takes the file with this inode back.
     fn take_back(&self, inode: u64) -> TakenBack;
 }

@@ -61,6 +61,12 @@ impl Clients for Door {
         self.crew.clients().iter().map(|client| client.revoke(inode)).sum()
     }
 
+    fn grown(&self, inode: u64) {
+        for client in self.crew.clients().iter() {
+            client.grown(inode);
+        }
+    }
+
     fn write_metrics(&self, text: &mut String) {
         let (statements, gone) = self.ledger.statements();
         metrics::write(text, &statements, gone);

@@ -231,6 +231,10 @@ impl Served for OpenedSnapshot {
         Ok(())
     }
 
+    fn shows(&self, inode: u64) -> bool {
+        self.table.files.iter().any(|file| file.inode == inode)
+    }
+
     fn take_back(&self, inode: u64) -> TakenBack {
         let files = self.table.files.iter().enumerate();
         let places: Vec<usize> =

@@ -38,17 +38,20 @@ enum Control {
     },
     /// The line that `homi.layout` gives.
     Layout { path: String },
+    /// Who serves a file's reads, and why.
+    File { path: String },
     /// The text of the file `stats`.
     Stats,
     /// Takes a file back from every client that reads it by queues of its own.
     Revoke { path: String },
 }
 
-const HELP: [&str; 6] = [
+const HELP: [&str; 7] = [
     r#"{"op":"help"}"#,
     r#"{"op":"volume"}"#,
     r#"{"op":"extents","path":"dir/file","first":0,"count":1000}"#,
     r#"{"op":"layout","path":"dir/file"}"#,
+    r#"{"op":"file","path":"dir/file"}"#,
     r#"{"op":"stats"}"#,
     r#"{"op":"revoke","path":"dir/file"}"#,
 ];
@@ -128,6 +131,19 @@ fn carry_out(homifs: &Homifs, request: Control, caller: &Caller, room: usize) ->
                 return Err(FsError::Denied);
             }
             json!({ "handles": homifs.revoke(ino) })
+        }
+        Control::File { path } => {
+            let ino = readable(homifs, &path, caller)?;
+            let standing = homifs.standing(ino)?;
+            let mut told = serde_json::to_value(standing).map_err(|_| FsError::Invalid)?;
+            if let Some(object) = told.as_object_mut() {
+                let map = homifs.map_of(ino)?;
+                object.insert("ino".to_owned(), json!(ino.0));
+                object.insert("size_bytes".to_owned(), json!(map.size()));
+                object.insert("extents".to_owned(), json!(map.len()));
+                object.insert("generation".to_owned(), json!(map.generation()));
+            }
+            told
         }
         Control::Layout { path } => {
             let ino = readable(homifs, &path, caller)?;

@@ -20,6 +20,9 @@ pub trait Clients: Send + Sync + Debug {
     /// Takes back every file with this inode from every client; how many there were.
     fn revoke(&self, inode: u64) -> usize;
 
+    /// Tells whoever has this inode open that it has grown: its lease word counts a change.
+    fn grown(&self, inode: u64);
+
     /// Adds what clients did to the text that Prometheus reads.
     fn write_metrics(&self, text: &mut String);
 }
@@ -56,7 +59,7 @@ struct Open {
 pub struct Redeemed {
     /// The inode.
     pub ino: Ino,
-    /// Its generation.
+    /// The generation of its map.
     pub generation: u64,
     /// Where its bytes lie.
     pub map: Arc<ExtentMap>,
@@ -92,6 +95,13 @@ impl Homifs {
         self.door().open.get().map_or(0, |open| open.clients.revoke(ino.0))
     }
 
+    /// Tells every client that has a file open of its growth.
+    pub(crate) fn tell_grown(&self, ino: Ino) {
+        if let Some(open) = self.door().open.get() {
+            open.clients.grown(ino.0);
+        }
+    }
+
     /// Where clients are served, if they are.
     #[must_use]
     pub fn socket(&self) -> Option<&Path> {
@@ -124,7 +134,7 @@ impl Homifs {
         }
         caller.require(self.volume(), ino, &metadata, access::READ)?;
         let (map, lease) = self.leased(ino)?;
-        Ok(Redeemed { ino, generation, map, lease })
+        Ok(Redeemed { ino, generation: map.generation(), map, lease })
     }
 
     /// The directory of a handle, if the caller may list and search it.

@@ -203,7 +203,7 @@ impl Homifs {
         let (cache_bytes, cache_limit) = self.volume().cache_usage();
         let clients = self.client_counters();
         let of = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
-        let mut text = self.stats.prometheus(&[
+        let mut gauges = vec![
             ("clients", "Clients with queues of their own", of(&clients.clients)),
             ("client_queue_pairs", "Queue pairs of clients", of(&clients.queue_pairs)),
             ("client_buffer_bytes", "Memory that clients registered", of(&clients.buffer_bytes)),
@@ -213,7 +213,11 @@ impl Homifs {
             ("extent_map_bytes", "Memory of these maps", map_bytes),
             ("metadata_cache_bytes", "Memory of cached metadata blocks", cache_bytes),
             ("metadata_cache_limit_bytes", "Most that these may take", cache_limit),
-        ]);
+        ];
+        if let Some(leases) = self.leases.get() {
+            gauges.extend(leases.counts());
+        }
+        let mut text = self.stats.prometheus(&gauges);
         self.write_client_metrics(&mut text);
         text
     }

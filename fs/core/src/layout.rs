@@ -66,7 +66,7 @@ pub(crate) fn binary(map: &ExtentMap, context: MapContext, first: usize) -> Vec<
         reserved: 0.into(),
         flags: flags.into(),
         block_size: context.block_size.into(),
-        generation: u64::from(map.generation()).into(),
+        generation: map.generation().into(),
         file_size: map.size().into(),
         volume_start: context.volume_start.into(),
         total: to_u64(map.len()).into(),
@@ -94,7 +94,7 @@ pub(crate) fn binary(map: &ExtentMap, context: MapContext, first: usize) -> Vec<
 pub struct JsonMap {
     version: u32,
     ino: u64,
-    generation: u32,
+    generation: u64,
     block_size_bytes: u32,
     file_size_bytes: u64,
     volume_start_bytes: u64,
@@ -190,7 +190,7 @@ mod tests {
     const CONTEXT: MapContext = MapContext { ino: Ino(12), block_size: 4096, volume_start: 1 << 20 };
 
     fn map(extents: u64) -> ExtentMap {
-        let mut builder = ExtentMapBuilder::new(extents * 8192, 7, u64::MAX);
+        let mut builder = ExtentMapBuilder::new(extents * 8192, 7_u32, u64::MAX);
         for index in 0..extents {
             let flags = if index % 3 == 0 { ExtentFlags::UNWRITTEN } else { ExtentFlags::SHARED };
             builder

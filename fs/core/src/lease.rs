@@ -10,6 +10,7 @@ use extents_core::{ExtentMap, Ino};
 
 use crate::error::Result;
 use crate::homifs::Homifs;
+use crate::standing::Standing;
 
 /// The blocks of one file stay where they are until this is dropped.
 pub trait Lease: Send + Sync + Debug {}
@@ -24,6 +25,15 @@ pub trait Leases: Send + Sync + Debug {
     /// # Errors
     /// [`FsError::BeingWritten`](crate::FsError::BeingWritten) while somebody has the file open for writing.
     fn lease(&self, ino: Ino) -> Result<(Arc<ExtentMap>, Arc<dyn Lease>)>;
+
+    /// Who serves a file's reads, and why.
+    ///
+    /// # Errors
+    /// Where the file cannot be looked at.
+    fn standing(&self, ino: Ino) -> Result<Standing>;
+
+    /// What was counted beside what every mount counts: name, help, value.
+    fn counts(&self) -> Vec<(&'static str, &'static str, u64)>;
 }
 
 impl Homifs {
@@ -40,6 +50,11 @@ impl Homifs {
         if clients > 0 {
             tracing::debug!(ino = ino.0, clients, "recalled, since the file is about to change");
         }
+    }
+
+    /// Tells every client of a file that has grown: what they have of it stays as it was, and its map is an older one.
+    pub fn has_grown(&self, ino: Ino) {
+        self.tell_grown(ino);
     }
 
     /// Where a file's bytes lie, and what keeps them there.

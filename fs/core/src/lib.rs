@@ -20,6 +20,7 @@ mod metadata_reader;
 mod node;
 mod read;
 mod special;
+mod standing;
 mod stats;
 mod workers;
 mod xattr;
@@ -33,6 +34,7 @@ pub use layout::{JsonMap, MapContext, flag_names};
 pub use lease::{Lease, Leases};
 pub use metadata_reader::MetadataReader;
 pub use node::{NodeId, Special};
+pub use standing::{ServedBy, Standing};
 pub use stats::{Op, Stats};
 
 /// An error and what caused it, in one line.

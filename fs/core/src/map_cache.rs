@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     fn map(size: u64) -> Result<ExtentMap, ()> {
-        Ok(extents_core::ExtentMapBuilder::new(size, 0, 0).finish())
+        Ok(extents_core::ExtentMapBuilder::new(size, 0_u32, 0).finish())
     }
 
     #[test]

@@ -51,11 +51,21 @@ pub fn mount_writable(
     mountpoint: &Path,
 ) -> Result<Mounted, MountError> {
     let volume_size = homifs.volume().info().size;
-    homifs.lease_by(Arc::new(LowerLeases { lower: Arc::clone(lower), volume_size }));
+    homifs.lease_by(Arc::new(LowerLeases {
+        lower: Arc::clone(lower),
+        volume_size,
+        reads: homifs.options().reads,
+    }));
     let recalled = Arc::downgrade(homifs);
     lower.contents().on_change(move |ino| {
         if let Some(homifs) = recalled.upgrade() {
             homifs.recall(Ino(ino));
+        }
+    });
+    let growing = Arc::downgrade(homifs);
+    lower.contents().on_growth(move |ino| {
+        if let Some(homifs) = growing.upgrade() {
+            homifs.has_grown(Ino(ino));
         }
     });
     let told = Arc::new(OnceLock::new());

@@ -104,6 +104,12 @@ impl Writable {
         }
     }
 
+    /// Whether appends are to come to the daemon, at its speed, instead of going past it: so that they need not take a
+    /// file from clients that read it.
+    fn sees_appends(&self) -> bool {
+        self.homifs.options().clients > 0
+    }
+
     fn create_as(request: &Request, mode: u32, umask: u32) -> Create {
         Create { who: identity(request), mode, umask }
     }
@@ -286,7 +292,7 @@ impl Filesystem for Writable {
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let Target::File(ino) = self.target(node) else { return self.own.open(request, node, flags, reply) };
-        match self.lower.open(ino, flags.0) {
+        match self.lower.open(ino, flags.0, self.sees_appends()) {
             Ok(file) => {
                 if file.is_writable() {
                     self.attributes_change(node);
@@ -309,7 +315,7 @@ impl Filesystem for Writable {
     ) {
         let parent = or_refuse!(self.file(parent), reply);
         let create = Self::create_as(request, mode, umask);
-        match self.lower.create(parent, name, &create, flags) {
+        match self.lower.create(parent, name, &create, flags, self.sees_appends()) {
             Ok((found, file)) => self.reply_create(&found, file, &create.who, reply),
             Err(error) => reply.error(errno(error)),
         }
@@ -348,7 +354,13 @@ impl Filesystem for Writable {
             return self.own.write(request, node, handle, offset, data, write_flags, flags, owner, reply);
         };
         let Some(file) = open.file() else { return reply.error(Errno::EISDIR) };
-        match file.write(offset, data, &identity(request)) {
+        let who = identity(request);
+        let written = match file.is_appended() {
+            false => file.write(offset, data, &who),
+            true if flags.0 & libc::O_APPEND != 0 => self.lower.append(file, data, &who),
+            true => self.lower.write_to_appended(file, offset, data, &who),
+        };
+        match written {
             Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
             Err(error) => reply.error(errno(error)),
         }

@@ -9,6 +9,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::contents::GrowthGuard;
 use crate::open_files::OpenFile;
 use crate::sys::identity::{Assumed, Identity};
 use crate::{Lower, Result, proc_path, stat_of};
@@ -69,7 +70,11 @@ impl Lower {
             chownat(&file, c"", uid, gid, AtFlags::EMPTY_PATH)?;
         }
         if let Some(size) = change.size {
-            let _alone = self.contents.change(ino);
+            let _announced = if size >= stat_of(&file)?.stx_size {
+                self.contents.grow(ino)
+            } else {
+                GrowthGuard::Changes(self.contents.change(ino))
+            };
             let _acting = Assumed::new(who);
             match open {
                 Some(open) if open.is_writable() => rustix::fs::ftruncate(open.file(), size)?,

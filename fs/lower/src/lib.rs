@@ -15,21 +15,24 @@ mod open_files;
 mod placement;
 mod sys;
 mod volume;
+mod witness;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::fs::{AtFlags, OFlags, Statx, StatxFlags, statx};
 use rustix::io::Errno;
 
 pub use attributes::{Change, Moment};
-pub use contents::{Contents, ReadGuard, State};
+pub use contents::{Access, ChangeGuard, Contents, Growing, GrowthGuard, ReadGuard, Standing, State};
 pub use directories::{Listed, OpenDirectory};
 pub use mount::{LowerAttributes, LowerError, LowerOptions};
 pub use names::Create;
 pub use open_files::{FileIoctl, OpenFile};
 pub use sys::identity::{Assumed, Identity};
 pub use volume::LowerVolume;
+pub use witness::{Opener, Witness, WitnessCounts};
 
 use mount::PrivateMount;
 use nodes::Nodes;
@@ -46,6 +49,7 @@ pub struct Lower {
     root: u64,
     nodes: Nodes,
     contents: Contents,
+    witness: OnceLock<Witness>,
 }
 
 /// An inode that was found, and what `stat` tells of it.
@@ -81,6 +85,7 @@ impl Lower {
             root: 0,
             nodes: Nodes::default(),
             contents: Contents::default(),
+            witness: OnceLock::new(),
         };
         let handle = KernelHandle::of(&lower.mount.root).map_err(refused)?;
         let stat = stat_of(&lower.mount.root).map_err(refused)?;
@@ -141,6 +146,11 @@ impl Lower {
             _ => KernelHandle::ext4(ino),
         };
         handle.ok_or(Errno::STALE)
+    }
+
+    /// Brings all that the driver knows of a file to the media, or into its log.
+    pub(crate) fn make_durable(&self, ino: u64) -> Result<()> {
+        rustix::fs::fsync(self.reopen(ino, OFlags::RDONLY | OFlags::NONBLOCK)?)
     }
 
     /// What `stat` tells of a node.

@@ -86,7 +86,7 @@ impl Lower {
         self.child(&parent, &name)
     }
 
-    /// Makes a file and opens it.
+    /// Makes a file and opens it; `by_appends` as for [`open`](Self::open).
     ///
     /// # Errors
     /// What the kernel's driver says.
@@ -96,15 +96,18 @@ impl Lower {
         name: &OsStr,
         create: &Create,
         flags: i32,
+        by_appends: bool,
     ) -> Result<(Found, OpenFile)> {
         let (parent, name) = (self.path(parent)?, name_of(name)?);
         let exclusive = OFlags::from_bits_retain(flags.cast_unsigned()) & OFlags::EXCL;
+        let access = OpenFile::access_of(flags, by_appends);
         let flags = OpenFile::flags(flags) | OFlags::CREATE | exclusive;
         let acting = Assumed::creating(&create.who, create.mode, create.umask);
         let file = openat(&parent, &*name, flags, Mode::from_raw_mode(create.mode))?;
         drop(acting);
         let found = self.told(&file)?;
-        Ok((found, self.opened(found.ino, file, flags)))
+        let open = self.opened(found.ino, file, access)?;
+        Ok((found, open))
     }
 
     /// Gives a file a further name.

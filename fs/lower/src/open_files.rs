@@ -1,12 +1,13 @@
 //! Files that programs have open.
 
+use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, fdatasync, fsync, seek};
-use rustix::io::{Errno, pread, pwrite};
+use rustix::io::{Errno, ReadWriteFlags, pread, pwrite, pwritev2};
 
-use crate::contents::{ReadGuard, State};
+use crate::contents::{Access, GrowthGuard, Loaded, ReadGuard, State};
 use crate::sys::identity::{Assumed, Identity};
 use crate::sys::{cached, ioctls};
 use crate::{Lower, Result, placement, stat_of};
@@ -15,8 +16,9 @@ use crate::{Lower, Result, placement, stat_of};
 #[derive(Debug)]
 pub struct OpenFile {
     ino: u64,
+    generation: u64,
     file: OwnedFd,
-    writable: bool,
+    access: Access,
     state: Arc<State>,
 }
 
@@ -57,6 +59,11 @@ impl FileIoctl {
     ];
 }
 
+/// The generation of a map: that of the inode, and how often the file may have changed.
+pub(crate) fn generation(inode: u64, changes: u32) -> u64 {
+    u64::from(changes) << 32 | inode & u64::from(u32::MAX)
+}
+
 /// Passes a request on.
 pub(crate) fn ioctl(file: impl AsFd, request: u32, argument: &mut [u8]) -> Result<i32> {
     if !FileIoctl::ALL.contains(&FileIoctl(request)) {
@@ -67,29 +74,94 @@ pub(crate) fn ioctl(file: impl AsFd, request: u32, argument: &mut [u8]) -> Resul
 }
 
 impl Lower {
-    /// Opens a file; `flags` are those of `open(2)`.
+    /// Opens a file; `flags` are those of `open(2)`. With `by_appends` a file that is opened to be appended to, and for
+    /// nothing else, is [written by us](Self::append) alone.
     ///
     /// # Errors
     /// What the kernel's driver says.
-    pub fn open(&self, ino: u64, flags: i32) -> Result<OpenFile> {
+    pub fn open(&self, ino: u64, flags: i32, by_appends: bool) -> Result<OpenFile> {
         let appends = OFlags::from_bits_retain(flags.cast_unsigned()) & OFlags::APPEND;
+        let access = OpenFile::access_of(flags, by_appends);
         let flags = OpenFile::flags(flags);
         let file = match self.reopen(ino, flags) {
             // A file that may only grow.
             Err(Errno::PERM) if !appends.is_empty() => self.reopen(ino, flags | appends)?,
             opened => opened?,
         };
-        Ok(self.opened(ino, file, flags))
+        self.opened(ino, file, access)
     }
 
-    pub(crate) fn opened(&self, ino: u64, file: OwnedFd, flags: OFlags) -> OpenFile {
-        let writable = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
-        OpenFile { ino, file, writable, state: self.contents.opened(ino, writable) }
+    pub(crate) fn opened(&self, ino: u64, file: OwnedFd, access: Access) -> Result<OpenFile> {
+        let generation = match self.nodes.handle(ino) {
+            Some(handle) => handle.generation(),
+            None => crate::KernelHandle::of(&file)?.generation(),
+        };
+        Ok(OpenFile { ino, generation, file, access, state: self.contents.opened(ino, access) })
     }
 
     /// Closes a file.
     pub fn close(&self, open: &OpenFile) {
-        self.contents.closed(open.ino, open.writable);
+        self.contents.closed(open.ino, open.access);
+    }
+
+    /// Leave to read the media directly, while the file is clean.
+    ///
+    /// # Errors
+    /// Where the kernel's driver does not say where the bytes lie.
+    pub fn read_media(&self, open: &OpenFile, volume_size: u64) -> Result<Option<ReadGuard>> {
+        let mut disputed = false;
+        let guard = open.state.read(|changes| {
+            let size = stat_of(&open.file)?.stx_size;
+            let generation = generation(open.generation, changes);
+            let map = placement::map(&open.file, size, generation, volume_size)?;
+            disputed = self.witness.get().is_some_and(|witness| witness.disputes(self, open.ino, &map));
+            Ok(Loaded { map, cached: cached::cached_pages(&open.file) > 0, disputed })
+        })?;
+        if disputed {
+            self.contents.remember_dispute(open.ino);
+        }
+        Ok(guard)
+    }
+
+    /// Writes what a program appends, behind the end of the file; how many bytes. Those who read its media go on.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn append(&self, open: &OpenFile, bytes: &[u8], who: &Identity) -> Result<usize> {
+        let _growing = self.contents.grow(open.ino);
+        let _acting = Assumed::new(who);
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            match pwritev2(&open.file, &[IoSlice::new(rest)], 0, ReadWriteFlags::APPEND) {
+                Ok(0) => break,
+                Ok(length) => written += length,
+                Err(Errno::INTR) => {}
+                Err(error) if written == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(written)
+    }
+
+    /// Writes anywhere in a file that was opened to be appended to, since its program took `O_APPEND` back; how many bytes.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn write_to_appended(
+        &self,
+        open: &OpenFile,
+        offset: u64,
+        bytes: &[u8],
+        who: &Identity,
+    ) -> Result<usize> {
+        let _alone = self.contents.change(open.ino);
+        open.write(offset, bytes, who)
+    }
+
+    /// Whether places for `length` bytes from `offset` on only add to a file, and move nothing.
+    fn only_adds(open: &OpenFile, mode: FallocateFlags, offset: u64) -> bool {
+        (mode - FallocateFlags::KEEP_SIZE).is_empty()
+            && stat_of(&open.file).is_ok_and(|stat| offset >= stat.stx_size)
     }
 
     /// Changes which bytes of a file have a place; `mode` is that of `fallocate(2)`.
@@ -104,9 +176,13 @@ impl Lower {
         length: u64,
         who: &Identity,
     ) -> Result<()> {
-        let _alone = self.contents.change(open.ino);
-        let _acting = Assumed::new(who);
         let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
+        let _announced = if Self::only_adds(open, mode, offset) {
+            self.contents.grow(open.ino)
+        } else {
+            GrowthGuard::Changes(self.contents.change(open.ino))
+        };
+        let _acting = Assumed::new(who);
         fallocate(&open.file, mode, offset, length)
     }
 
@@ -149,6 +225,18 @@ impl OpenFile {
         kept | OFlags::CLOEXEC | OFlags::NOFOLLOW
     }
 
+    /// What an open of these flags may do.
+    pub(crate) fn access_of(flags: i32, by_appends: bool) -> Access {
+        let flags = OFlags::from_bits_retain(flags.cast_unsigned());
+        let appends = flags.contains(OFlags::WRONLY | OFlags::APPEND)
+            && !flags.intersects(OFlags::RDWR | OFlags::TRUNC);
+        match () {
+            () if by_appends && appends => Access::Append,
+            () if flags.intersects(OFlags::WRONLY | OFlags::RDWR) => Access::Write,
+            () => Access::Read,
+        }
+    }
+
     /// The inode number.
     #[must_use]
     pub fn ino(&self) -> u64 {
@@ -164,25 +252,19 @@ impl OpenFile {
     /// Whether it may be written.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        self.writable
+        self.access != Access::Read
+    }
+
+    /// Whether all that is written comes as [appends](Lower::append).
+    #[must_use]
+    pub fn is_appended(&self) -> bool {
+        self.access == Access::Append
     }
 
     /// What is known of the file's contents.
     #[must_use]
     pub fn state(&self) -> &Arc<State> {
         &self.state
-    }
-
-    /// Leave to read the media directly, while the file is clean.
-    ///
-    /// # Errors
-    /// Where the kernel's driver does not say where the bytes lie.
-    pub fn read_media(&self, volume_size: u64) -> Result<Option<ReadGuard>> {
-        self.state.read(|| {
-            let size = stat_of(&self.file)?.stx_size;
-            let map = placement::map(&self.file, size, 0, volume_size)?;
-            Ok((map, cached::cached_pages(&self.file) > 0))
-        })
     }
 
     /// Whether the page cache has all bytes of a range.

@@ -24,7 +24,7 @@ const SHARED: u32 = 0x2000;
 ///
 /// # Errors
 /// What the kernel's driver says; `EAGAIN` where it changes all the time.
-pub(crate) fn map(file: impl AsFd, size: u64, generation: u32, volume_size: u64) -> Result<ExtentMap> {
+pub(crate) fn map(file: impl AsFd, size: u64, generation: u64, volume_size: u64) -> Result<ExtentMap> {
     let mut builder = ExtentMapBuilder::new(size, generation, volume_size);
     let mut start = 0;
     loop {

@@ -13,6 +13,7 @@ use rustix::fs::{OFlags, Statx, StatxTimestamp};
 use rustix::io::Errno;
 
 use crate::Lower;
+use crate::open_files::generation;
 use crate::sys::handles::KernelHandle;
 
 /// A volume that the kernel's driver reads and writes meanwhile.
@@ -148,14 +149,16 @@ impl FileSystem for LowerVolume {
         }
         let read = || {
             let file = self.lower.reopen(ino.0, OFlags::RDONLY | OFlags::NONBLOCK)?;
-            crate::placement::map(&file, metadata.size, metadata.generation, self.info.size)
+            let changes = self.lower.contents().changes(ino.0);
+            let generation = generation(metadata.generation.into(), changes);
+            crate::placement::map(&file, metadata.size, generation, self.info.size)
         };
         Ok((metadata, read().map_err(|errno| error(ino, errno))?))
     }
 
     fn read_special(&self, ino: Ino, _extent: &Extent, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
         let failed = |errno| error(ino, errno);
-        let file = self.lower.open(ino.0, libc::O_RDONLY).map_err(failed)?;
+        let file = self.lower.open(ino.0, libc::O_RDONLY, false).map_err(failed)?;
         let read = file.read(offset, buf);
         self.lower.close(&file);
         let read = read.map_err(failed)?;

@@ -102,6 +102,12 @@ impl OpenFile {
         self.session.lease_word(self.lease_slot).map_or(std::ptr::null(), |word| word.as_ptr().cast_const())
     }
 
+    /// How often its lease changed: also when the file grew, which takes nothing back, but makes this an older state of it.
+    #[must_use]
+    pub fn lease_changes(&self) -> u64 {
+        self.session.lease_changes(self.lease_slot)
+    }
+
     /// Whether its blocks were not taken back.
     #[must_use]
     pub fn is_held(&self) -> bool {

@@ -320,6 +320,10 @@ impl Inner {
         self.status.u64s_at(size_of::<Status>() + slot * 8, 1).first()
     }
 
+    pub(crate) fn lease_changes(&self, slot: u32) -> u64 {
+        self.lease_word(slot).map_or(0, |word| word.load(Ordering::Acquire) >> LEASE_STATE.count_ones())
+    }
+
     pub(crate) fn is_held(&self, slot: u32) -> bool {
         self.lease_word(slot).is_some_and(|word| word.load(Ordering::Acquire) & LEASE_STATE == LEASE_HELD)
     }

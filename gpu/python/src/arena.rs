@@ -137,9 +137,9 @@ impl Snapshot {
         let place = mount.join(root.strip_prefix("/").unwrap_or(&root)).join(&path);
         let file = open(py, place, allow_pread)?;
         let there = file.identity();
-        if there.1.is_some_and(|generation| generation != u64::from(wanted.generation.get()))
-            || there.0 != wanted.size.get()
-        {
+        // The inode's own generation; above it stands how often a file of a writable mount changed.
+        let differs = |generation| generation & 0xffff_ffff != u64::from(wanted.generation.get());
+        if there.1.is_some_and(differs) || there.0 != wanted.size.get() {
             let (size, was) = (there.0, wanted.size);
             return Err(stale(&format!(
                 "{} is not the file of the snapshot: {size} bytes, then {was}; take the snapshot again",

@@ -47,8 +47,9 @@ const CHANGES: [(&str, Change); 6] = [
         fs::write(path.with_extension("new"), "other")?;
         Ok(fs::rename(path.with_extension("new"), path)?)
     }),
-    ("appending", |path| {
-        OpenOptions::new().append(true).open(path)?;
+    ("opening for reading and appending", |path| {
+        // It could be mapped, and written by that.
+        OpenOptions::new().read(true).append(true).open(path)?;
         Ok(())
     }),
     ("punching", |path| {

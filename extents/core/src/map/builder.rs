@@ -18,7 +18,8 @@ pub struct ExtentMapBuilder {
 impl ExtentMapBuilder {
     /// A map for a file of `size` bytes and of this generation, on a volume of `volume_size` bytes.
     #[must_use]
-    pub fn new(size: u64, generation: u32, volume_size: u64) -> Self {
+    pub fn new(size: u64, generation: impl Into<u64>, volume_size: u64) -> Self {
+        let generation = generation.into();
         let map = ExtentMap { starts: SmallVec::new(), placed: SmallVec::new(), size, generation };
         Self { map, volume_end: volume_size, end: 0 }
     }

@@ -9,7 +9,7 @@ fn extent(logical: u64, physical: u64, length: u64, flags: ExtentFlags) -> Exten
 }
 
 fn build(size: u64, extents: &[Extent]) -> crate::Result<ExtentMap> {
-    let mut builder = ExtentMapBuilder::new(size, 1, VOLUME);
+    let mut builder = ExtentMapBuilder::new(size, 1_u32, VOLUME);
     for &extent in extents {
         builder.push(extent)?;
     }

@@ -140,4 +140,24 @@ impl Client {
         }
         count
     }
+
+    /// Counts a change of the lease of every file with this inode, which has grown: it stays held, and shows what it
+    /// showed.
+    pub(crate) fn grown(&self, inode: u64) {
+        let held = self.held.lock();
+        for file in held.files.values().filter(|file| file.shows(inode)) {
+            let number = file.common().number;
+            if self.lease_of(number) == LEASE_HELD {
+                self.set_lease(number, LEASE_HELD);
+            }
+        }
+    }
+
+    fn lease_of(&self, nsid: u32) -> u64 {
+        let place = size_of::<Status>() + to_usize(u64::from(nsid) - 1) * 8;
+        self.status
+            .u64s_at(place, 1)
+            .and_then(|words| words.first())
+            .map_or(0, |word| word.load(Ordering::Relaxed) & 0xff)
+    }
 }

@@ -4,14 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use extents_core::{ExtentMap, Ino};
-use homifs_core::{FsError, Lease, Leases, Result};
+use homifs_core::{FsError, Lease, Leases, Result, ServedBy, Standing};
 use homifs_lower::{Lower, OpenFile, ReadGuard};
+use homifs_options::Reads;
 
 /// Leases files of a lower mount.
 #[derive(Debug)]
 pub(crate) struct LowerLeases {
     pub(crate) lower: Arc<Lower>,
     pub(crate) volume_size: u64,
+    pub(crate) reads: Reads,
 }
 
 /// The file stays open, so that its blocks stay its own even when it loses its last name.
@@ -36,14 +38,86 @@ impl Drop for Held {
     }
 }
 
+impl LowerLeases {
+    /// Who serves whoever opens a file for reading now, and why.
+    fn served_by(&self, ino: Ino, known: &homifs_lower::Standing) -> Result<(ServedBy, String)> {
+        if self.reads == Reads::Kernel {
+            return Ok((ServedBy::Kernel, "the mount has reads=kernel".to_owned()));
+        }
+        if known.writers > 0 {
+            let why = format!("it is open for writing ({} times)", known.writers);
+            return Ok((ServedBy::Kernel, why));
+        }
+        if self.reads == Reads::Auto && known.appenders > 0 {
+            let why = format!("it is being appended to ({} times)", known.appenders);
+            return Ok((ServedBy::Kernel, why));
+        }
+        let failed = |error: rustix::io::Errno| FsError::Lower(error.raw_os_error());
+        let file = self.lower.open(ino.0, libc::O_RDONLY, false).map_err(failed)?;
+        let cached = self.reads == Reads::Auto && file.is_mostly_cached();
+        let mapped = self.lower.read_media(&file, self.volume_size);
+        let disputed = self.lower.contents().standing(ino.0).is_some_and(|standing| standing.disputed);
+        self.lower.close(&file);
+        Ok(match mapped {
+            Err(error) => (ServedBy::Kernel, format!("the kernel's driver has no map of it: {error}")),
+            Ok(None) if disputed => {
+                let why =
+                    "the volume itself disputes where the kernel says that it lies; the log has both answers";
+                (ServedBy::Kernel, why.to_owned())
+            }
+            Ok(None) => (ServedBy::Kernel, "somebody began to write to it".to_owned()),
+            Ok(Some(_)) if cached => (ServedBy::Kernel, "the page cache has at least half of it".to_owned()),
+            Ok(Some(_)) => {
+                (ServedBy::Engine, "it is clean: nobody writes, and all is on the media".to_owned())
+            }
+        })
+    }
+}
+
 impl Leases for LowerLeases {
     fn lease(&self, ino: Ino) -> Result<(Arc<ExtentMap>, Arc<dyn Lease>)> {
         let failed = |error: rustix::io::Errno| FsError::Lower(error.raw_os_error());
-        let file = self.lower.open(ino.0, libc::O_RDONLY).map_err(failed)?;
+        let file = self.lower.open(ino.0, libc::O_RDONLY, false).map_err(failed)?;
         let mut held = Held { lower: Arc::clone(&self.lower), file, guard: None };
-        let guard = held.file.read_media(self.volume_size).map_err(failed)?.ok_or(FsError::BeingWritten)?;
+        let guard = self
+            .lower
+            .read_media(&held.file, self.volume_size)
+            .map_err(failed)?
+            .ok_or(FsError::BeingWritten)?;
         let map = Arc::clone(&guard.map);
         held.guard = Some(guard);
         Ok((map, Arc::new(held)))
+    }
+
+    fn standing(&self, ino: Ino) -> Result<Standing> {
+        let known = self.lower.contents().standing(ino.0).unwrap_or_default();
+        let (served_by, why) = self.served_by(ino, &known)?;
+        Ok(Standing {
+            opens: known.opens,
+            writers: known.writers,
+            appenders: known.appenders,
+            reading: known.reading,
+            changes: self.lower.contents().changes(ino.0),
+            engine_bytes: known.engine_bytes,
+            kernel_bytes: known.kernel_bytes,
+            ..Standing::new(served_by, why)
+        })
+    }
+
+    fn counts(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let counts = self.lower.witness_counts();
+        vec![
+            (
+                "maps_confirmed",
+                "Maps of the kernel's driver that the volume itself confirms",
+                counts.confirmed,
+            ),
+            (
+                "maps_disputed",
+                "Maps that the volume contradicts; such files are read by the kernel",
+                counts.disputed,
+            ),
+            ("maps_unchecked", "Maps that could not be compared with the volume", counts.unchecked),
+        ]
     }
 }

@@ -21,6 +21,10 @@ use super::translate::errno;
 impl Writable {
     /// Whether reads of a file that was just opened shall come here.
     fn reads_by_engine(&self, file: &OpenFile) -> bool {
+        if file.is_appended() {
+            // So that each of its writes comes here.
+            return true;
+        }
         if file.is_writable() {
             return false;
         }
@@ -112,7 +116,9 @@ impl Writable {
         match file.read(offset, &mut bytes) {
             Ok(length) => {
                 accessed.store(true, Ordering::Relaxed);
-                Stats::add(&self.homifs.stats().kernel_bytes, extents_core::to_u64(length));
+                let read = extents_core::to_u64(length);
+                file.state().read_by_kernel(read);
+                Stats::add(&self.homifs.stats().kernel_bytes, read);
                 reply.data(bytes.get(..length).unwrap_or_default());
             }
             Err(error) => reply.error(errno(error)),
@@ -121,10 +127,13 @@ impl Writable {
 
     /// Whether the engine has answered.
     fn read_by_engine(&self, file: &OpenFile, offset: u64, size: u32, reply: &mut Option<ReplyData>) -> bool {
-        if self.homifs.options().reads == Reads::Kernel {
-            return false;
+        match self.homifs.options().reads {
+            Reads::Kernel => return false,
+            // Each append makes a new map, and what it added is in the page cache.
+            Reads::Auto if file.state().is_written() => return false,
+            Reads::Auto | Reads::Engine => {}
         }
-        let guard = match file.read_media(self.homifs.volume().info().size) {
+        let guard = match self.lower.read_media(file, self.homifs.volume().info().size) {
             Ok(Some(guard)) => guard,
             Ok(None) => return false,
             Err(error) => {
@@ -137,6 +146,7 @@ impl Writable {
             return false;
         }
         let result = self.homifs.read_mapped(Ino(file.ino()), &guard.map, offset, size, |bytes| {
+            file.state().read_by_engine(extents_core::to_u64(bytes.len()));
             if let Some(reply) = reply.take() {
                 reply.data(bytes);
             }

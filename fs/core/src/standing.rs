@@ -1,0 +1,69 @@
+//! Who serves a file's reads, and why: for people who ask.
+
+use extents_core::Ino;
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::homifs::Homifs;
+
+/// Who serves a file's reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServedBy {
+    /// The engine, from the media.
+    Engine,
+    /// The kernel's own driver, below the mount.
+    Kernel,
+}
+
+/// What is known of a file's reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// Who serves whoever opens it now.
+    pub served_by: ServedBy,
+    /// Why.
+    pub why: String,
+    /// How often it is open, leases among them.
+    pub opens: u32,
+    /// Opens that may write at any time.
+    pub writers: u32,
+    /// Opens that only append, through the daemon.
+    pub appenders: u32,
+    /// Reads of the media that are under way, leases among them.
+    pub reading: u32,
+    /// How often it may have changed since the volume was mounted.
+    pub changes: u32,
+    /// Bytes that readers got from the engine since it was opened.
+    pub engine_bytes: u64,
+    /// Bytes that readers got from the kernel's driver through the daemon since then. What passes the daemon by is not
+    /// counted by anybody.
+    pub kernel_bytes: u64,
+}
+
+impl Standing {
+    /// Of a file that nobody has open.
+    #[must_use]
+    pub fn new(served_by: ServedBy, why: impl Into<String>) -> Self {
+        Self {
+            served_by,
+            why: why.into(),
+            opens: 0,
+            writers: 0,
+            appenders: 0,
+            reading: 0,
+            changes: 0,
+            engine_bytes: 0,
+            kernel_bytes: 0,
+        }
+    }
+}
+
+impl Homifs {
+    /// Who serves a file's reads.
+    pub(crate) fn standing(&self, ino: Ino) -> Result<Standing> {
+        match self.leases_cell().get() {
+            Some(leases) => leases.standing(ino),
+            None => Ok(Standing::new(ServedBy::Engine, "the mount is read-only: nothing changes")),
+        }
+    }
+}

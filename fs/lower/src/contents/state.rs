@@ -1,0 +1,258 @@
+//! What is known of one open file.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use extents_core::{ExtentFlags, ExtentMap};
+use parking_lot::{Condvar, Mutex};
+
+use super::Access;
+use crate::Result;
+
+/// What is known of one open file.
+#[derive(Debug)]
+pub struct State {
+    inner: Mutex<Inner>,
+    quiet: Condvar,
+    /// Bytes that readers got from the engine since the file was opened.
+    engine_bytes: AtomicU64,
+    /// Bytes that readers got from the kernel's driver through us.
+    kernel_bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    opens: u32,
+    /// Opens that may write, and operations that change where bytes lie.
+    writers: u32,
+    /// Opens that only append, each time through us.
+    appenders: u32,
+    /// Reads of the media that are under way.
+    reading: u32,
+    changes: u32,
+    /// Present while the file is clean.
+    map: Option<Arc<ExtentMap>>,
+    /// Whether the page cache had any of it when the map was taken.
+    cached: bool,
+    /// Whether the last block of a map that somebody may still read by is shared with another file.
+    shared_end: bool,
+    /// The volume itself says something else than the kernel's driver about where the bytes lie.
+    disputed: bool,
+}
+
+/// A map, and what was noticed when it was taken.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    pub(crate) map: ExtentMap,
+    /// Whether the page cache had any of the file.
+    pub(crate) cached: bool,
+    /// Whether the volume itself says something else.
+    pub(crate) disputed: bool,
+}
+
+/// A read of the media may go on as long as this lives.
+#[derive(Debug)]
+pub struct ReadGuard {
+    state: Arc<State>,
+    /// Where the bytes lie.
+    pub map: Arc<ExtentMap>,
+    /// Whether the page cache may have some of them.
+    pub cached: bool,
+}
+
+/// What is known of one open file, for people.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// How often it is open.
+    pub opens: u32,
+    /// Opens that may write at any time.
+    pub writers: u32,
+    /// Opens that only append.
+    pub appenders: u32,
+    /// Reads of the media and leases.
+    pub reading: u32,
+    /// How often it may have changed.
+    pub changes: u32,
+    /// Whether the volume itself contradicts the kernel's driver about where the bytes lie.
+    pub disputed: bool,
+    /// Bytes that the engine gave to readers.
+    pub engine_bytes: u64,
+    /// Bytes that the kernel's driver gave to readers through the daemon.
+    pub kernel_bytes: u64,
+}
+
+impl State {
+    pub(super) fn new(changes: u32, disputed: bool) -> Self {
+        Self {
+            inner: Mutex::new(Inner { changes, disputed, ..Inner::default() }),
+            quiet: Condvar::new(),
+            engine_bytes: AtomicU64::new(0),
+            kernel_bytes: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn open(&self, access: Access) {
+        let mut inner = self.inner.lock();
+        inner.opens += 1;
+        if access == Access::Append {
+            inner.appenders += 1;
+        }
+    }
+
+    pub(super) fn close(&self, access: Access) {
+        let mut inner = self.inner.lock();
+        inner.opens -= 1;
+        match access {
+            Access::Read => {}
+            Access::Append => inner.appenders -= 1,
+            Access::Write => {
+                inner.writers -= 1;
+                inner.outdated();
+            }
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.inner.lock().opens == 0
+    }
+
+    /// From here on nobody begins to read the media; whether somebody still does.
+    pub(super) fn announce(&self) -> bool {
+        let mut inner = self.inner.lock();
+        inner.writers += 1;
+        inner.outdated();
+        inner.reading > 0
+    }
+
+    /// Waits until nobody reads the media. Reads have deadlines of their own.
+    pub(super) fn wait(&self) {
+        let mut inner = self.inner.lock();
+        while inner.reading > 0 {
+            self.quiet.wait(&mut inner);
+        }
+    }
+
+    /// Whether adding to the file moves a block that somebody reads: copy-on-write of a shared one.
+    pub(super) fn end_may_move(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.reading > 0 && inner.shared_end
+    }
+
+    /// Notes that the file has grown; whether somebody reads by an older map.
+    pub(super) fn has_grown(&self) -> bool {
+        let mut inner = self.inner.lock();
+        inner.outdated();
+        inner.reading > 0
+    }
+
+    /// Lets nobody begin to read the media until the file changes; whether somebody does.
+    pub(super) fn dispute(&self) -> bool {
+        let mut inner = self.inner.lock();
+        inner.map = None;
+        inner.disputed = true;
+        inner.reading > 0
+    }
+
+    /// Whether somebody may be writing.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.writers > 0 || inner.appenders > 0
+    }
+
+    pub(super) fn changes(&self) -> u32 {
+        self.inner.lock().changes
+    }
+
+    /// How often the file may have changed, for somebody who takes its map now.
+    pub(super) fn asked(&self) -> u32 {
+        let mut inner = self.inner.lock();
+        if inner.writers > 0 {
+            // They do not tell.
+            inner.outdated();
+        }
+        inner.changes
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        let inner = self.inner.lock();
+        Standing {
+            opens: inner.opens,
+            writers: inner.writers,
+            appenders: inner.appenders,
+            reading: inner.reading,
+            changes: inner.changes,
+            disputed: inner.disputed,
+            engine_bytes: self.engine_bytes.load(Ordering::Relaxed),
+            kernel_bytes: self.kernel_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Counts bytes that a reader got from the engine.
+    pub fn read_by_engine(&self, bytes: u64) {
+        self.engine_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that a reader got from the kernel's driver.
+    pub fn read_by_kernel(&self, bytes: u64) {
+        self.kernel_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Leave to read the media; none while somebody may write, or the volume disputes where they are. `load` gives the map
+    /// where it is not known; it is told how often the file changed.
+    ///
+    /// # Errors
+    /// Where the map cannot be had.
+    pub(crate) fn read(
+        self: &Arc<Self>,
+        load: impl FnOnce(u32) -> Result<Loaded>,
+    ) -> Result<Option<ReadGuard>> {
+        let mut inner = self.inner.lock();
+        if inner.writers > 0 || inner.disputed {
+            return Ok(None);
+        }
+        let map = match &inner.map {
+            Some(map) => Arc::clone(map),
+            None => {
+                let loaded = load(inner.changes)?;
+                if loaded.disputed {
+                    inner.disputed = true;
+                    return Ok(None);
+                }
+                inner.cached = loaded.cached;
+                inner.shared_end |= has_shared_end(&loaded.map);
+                Arc::clone(inner.map.insert(Arc::new(loaded.map)))
+            }
+        };
+        inner.reading += 1;
+        Ok(Some(ReadGuard { state: Arc::clone(self), map, cached: inner.cached }))
+    }
+}
+
+impl Inner {
+    /// The map, if there is one, is of the past.
+    fn outdated(&mut self) {
+        self.map = None;
+        self.disputed = false;
+        self.changes = self.changes.wrapping_add(1);
+        if self.reading == 0 {
+            self.shared_end = false;
+        }
+    }
+}
+
+/// Whether the file's last block is partly used and also another file's.
+fn has_shared_end(map: &ExtentMap) -> bool {
+    let last = map.len().checked_sub(1).and_then(|index| map.get(index));
+    last.is_some_and(|last| last.flags.contains(ExtentFlags::SHARED) && last.end() > map.size())
+}
+
+impl Drop for ReadGuard {
+    fn drop(&mut self) {
+        let mut inner = self.state.inner.lock();
+        inner.reading -= 1;
+        if inner.reading == 0 && inner.writers > 0 {
+            self.state.quiet.notify_all();
+        }
+    }
+}
