@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use engine_dma::Buffer;
+use engine_dma::{Buffer, Region};
 
 use crate::copied_ranges::CopiedRanges;
 use crate::{Completion, IoError, OpenError, RangeQueue, Request};
@@ -67,6 +67,19 @@ pub trait BlockDevice: Send + Sync + Debug {
     /// # Errors
     /// Where the range lies outside the device or does not arrive.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), IoError>;
+
+    /// Whether [`copy_now`](Self::copy_now) copies most of what it is asked for.
+    fn copies_now(&self) -> bool {
+        false
+    }
+
+    /// Copies `length` bytes from byte `offset` on into `target`, from its byte `at` on, where that takes a copy from
+    /// memory to memory and nothing else: no call, no lock, nobody to wait for. False where it takes more, or the range
+    /// cannot be reached: then any of the bytes may have been copied, and a queue does it or says why not.
+    fn copy_now(&self, offset: u64, target: &Region, at: usize, length: usize) -> bool {
+        let _ = (offset, target, at, length);
+        false
+    }
 }
 
 /// One worker's way to a device. Requests complete in any order.

@@ -22,6 +22,9 @@ use crate::tally::{Batch, Late, Tally};
 /// Most commands of one queue that are fetched before others have their turn.
 const BURST_MOST: u32 = 64;
 
+/// For how many bytes that were copied while a command was started it counts as one more, where rounds are bounded.
+const BYTES_AS_COMMAND: u64 = 32 << 10;
+
 /// In which the time of interrupt coalescing is told.
 const COALESCING_UNIT: Duration = Duration::from_micros(100);
 
@@ -77,8 +80,9 @@ pub(crate) struct Scratch {
     pub(crate) view: View,
 }
 
-/// Works on some queues, on one thread at a time.
+/// Works on some queues, on one thread at a time. Several lie beside each other and share no line.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Processor {
     pub(crate) view: View,
     pub(crate) runs: Runs,
@@ -345,6 +349,7 @@ impl Processor {
         let mut plain = self.held.is_empty();
         let armed = shared.faults().is_some_and(crate::Faults::is_armed);
         let mut worked = false;
+        let (bounded, mut before) = (self.round_most != u32::MAX, 0);
         if tally.is_some() {
             self.fetched = self.clock();
         }
@@ -365,6 +370,11 @@ impl Processor {
                 Some(Effect::Fail(status)) => Done::Now(status, 0),
                 _ => start(self, sq_id, &sqe),
             };
+            if bounded {
+                let copied = self.moved.bytes().wrapping_sub(before) / BYTES_AS_COMMAND;
+                left = left.saturating_sub(u32::try_from(copied).unwrap_or(u32::MAX));
+                before = self.moved.bytes();
+            }
             match done {
                 Done::Now(status, dw0) if status.is_success() && self.effect.is_none() && plain => {
                     let Some(completions) = self.completion_queues.get_mut(completion_place) else { break };

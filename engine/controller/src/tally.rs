@@ -18,8 +18,9 @@ pub const OTHER_STATUS: u16 = u16::MAX;
 /// By how many bits the status stands above the count.
 const CODE_SHIFT: u32 = 48;
 
-/// Counts of commands, with one writer.
+/// Counts of commands, with one writer, on lines of its own.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Tally {
     bytes: AtomicU64,
     nanoseconds: AtomicU64,

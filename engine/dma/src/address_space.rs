@@ -12,13 +12,19 @@ use crate::{Access, Region, to_u64, to_usize};
 const SETTLE_PAUSE: Duration = Duration::from_micros(50);
 
 /// One range of bus addresses and the memory behind it.
+///
+/// How many hold it is counted on a line of its own: beside what is only read, it would take those lines from everybody
+/// who translates.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Mapping {
     iova: u64,
     length: u64,
     region: Arc<Region>,
     offset: usize,
     access: Access,
+    /// Of a view's own copy: what it is a copy of, which stays unsettled for as long as anybody holds the copy.
+    pub(crate) of: Option<Arc<Mapping>>,
 }
 
 impl Mapping {
@@ -26,7 +32,15 @@ impl Mapping {
     #[must_use]
     pub fn whole(region: Arc<Region>) -> Arc<Self> {
         let (length, access) = (to_u64(region.length()), region.access());
-        Arc::new(Self { iova: 0, length, region, offset: 0, access })
+        Arc::new(Self { iova: 0, length, region, offset: 0, access, of: None })
+    }
+
+    /// A copy for one worker. Whoever holds memory for each command counts on the copy, which no other worker does: one
+    /// count for all would go from core to core with each command.
+    pub(crate) fn copy_of(mapping: &Arc<Self>) -> Arc<Self> {
+        let Self { iova, length, ref region, offset, access, .. } = **mapping;
+        let (region, of) = (Arc::clone(region), Some(Arc::clone(mapping)));
+        Arc::new(Self { iova, length, region, offset, access, of })
     }
 
     /// First bus address.
@@ -47,26 +61,20 @@ impl Mapping {
         &self.region
     }
 
+    /// Where in the memory it starts.
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
     /// What the device may do there.
     #[must_use]
     pub fn access(&self) -> Access {
         self.access
     }
 
-    fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.iova + self.length
     }
-}
-
-/// A run of bytes of one mapping.
-#[derive(Debug, Clone, Copy)]
-pub struct Span<'a> {
-    /// The mapping; holding it keeps its removal from being [settled](Unmapped::settle).
-    pub mapping: &'a Arc<Mapping>,
-    /// First byte, in the mapping's region.
-    pub offset: usize,
-    /// Bytes.
-    pub length: usize,
 }
 
 /// Why a range could not be mapped or unmapped.
@@ -111,14 +119,14 @@ pub struct Unreachable {
 }
 
 /// Sorted by address, never overlapping.
-type Table = Vec<Arc<Mapping>>;
+pub(crate) type Table = Vec<Arc<Mapping>>;
 
 /// The ranges of bus addresses that a device may reach.
 ///
-/// Those who translate hold a [`View`] each, which costs one atomic load to keep up to date and needs no lock.
+/// Those who translate hold a [`View`](crate::View) each, which costs one atomic load to keep up to date and needs no lock.
 pub struct AddressSpace {
     table: Mutex<Arc<Table>>,
-    generation: AtomicU64,
+    pub(crate) generation: AtomicU64,
     most: usize,
 }
 
@@ -153,7 +161,7 @@ impl AddressSpace {
             return Err(MapError::Overlap { iova: next.iova });
         }
         let mut changed = Table::clone(&table);
-        changed.insert(place, Arc::new(Mapping { iova, length, region, offset, access }));
+        changed.insert(place, Arc::new(Mapping { iova, length, region, offset, access, of: None }));
         self.publish(&mut table, changed);
         Ok(())
     }
@@ -206,7 +214,7 @@ impl AddressSpace {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    fn current(&self) -> Arc<Table> {
+    pub(crate) fn current(&self) -> Arc<Table> {
         Arc::clone(&self.table.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -260,100 +268,8 @@ impl Unmapped {
     }
 }
 
-/// One worker's look at an address space.
-///
-/// It holds the mappings that it sees, so a worker that goes to sleep [lets go](Self::release) first.
-#[derive(Debug, Default)]
-pub struct View {
-    table: Arc<Table>,
-    generation: u64,
-    /// Where the last address was found; commands come from few regions.
-    last: usize,
-}
-
-impl View {
-    /// A view that sees nothing yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sees what is mapped now; whether that may differ from what was seen before.
-    #[inline]
-    pub fn refresh(&mut self, space: &AddressSpace) -> bool {
-        let generation = space.generation.load(Ordering::Acquire);
-        if generation != self.generation {
-            // A change between the two is seen by the next call, for which the number then differs.
-            self.table = space.current();
-            self.generation = generation;
-            self.last = 0;
-            return true;
-        }
-        false
-    }
-
-    /// Sees nothing any more, until it is refreshed.
-    pub fn release(&mut self) {
-        *self = Self::new();
-    }
-
-    /// The memory at `iova`, as far as one mapping goes and at most `length` bytes of it (at least one).
-    ///
-    /// # Errors
-    /// Where `iova` is not mapped, or not for this access.
-    #[inline]
-    pub fn span(&mut self, iova: u64, length: usize, access: Access) -> Result<Span<'_>, Unreachable> {
-        let hit = self.table.get(self.last).is_some_and(|m| iova.wrapping_sub(m.iova) < m.length);
-        if !hit {
-            self.last = self.table.partition_point(|mapping| mapping.end() <= iova);
-        }
-        let mapping = self.table.get(self.last).filter(|mapping| mapping.iova <= iova);
-        let Some(mapping) = mapping.filter(|mapping| access == Access::Read || mapping.access == access)
-        else {
-            return Err(Unreachable { iova });
-        };
-        let within = iova - mapping.iova;
-        let length = length.min(to_usize(mapping.length - within));
-        Ok(Span { mapping, offset: mapping.offset + to_usize(within), length })
-    }
-
-    /// Copies bytes from the device's memory.
-    ///
-    /// # Errors
-    /// Where some of it is not mapped.
-    pub fn read(&mut self, iova: u64, target: &mut [u8]) -> Result<(), Unreachable> {
-        let mut done = 0;
-        while let Some(rest) = target.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let at = iova.checked_add(to_u64(done)).ok_or(Unreachable { iova })?;
-            let span = self.span(at, rest.len(), Access::Read)?;
-            let part = rest.get_mut(..span.length).unwrap_or_default();
-            span.mapping.region.read(span.offset, part).map_err(|_| Unreachable { iova: at })?;
-            done += span.length;
-        }
-        Ok(())
-    }
-
-    /// Copies bytes to the device's memory.
-    ///
-    /// # Errors
-    /// Where some of it is not mapped for writing; what comes before it is written then.
-    pub fn write(&mut self, iova: u64, source: &[u8]) -> Result<(), Unreachable> {
-        let mut done = 0;
-        while let Some(rest) = source.get(done..).filter(|rest| !rest.is_empty()) {
-            let at = iova.checked_add(to_u64(done)).ok_or(Unreachable { iova })?;
-            let span = self.span(at, rest.len(), Access::ReadWrite)?;
-            let part = rest.get(..span.length).unwrap_or_default();
-            span.mapping.region.write(span.offset, part).map_err(|_| Unreachable { iova: at })?;
-            done += span.length;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::PAGE;
 
@@ -389,88 +305,5 @@ mod tests {
         assert_eq!(gone.bytes(), 0x2000);
         assert!(gone.settle(Duration::ZERO));
         assert_eq!(space.len(), 1);
-    }
-
-    #[test]
-    fn unmapped_memory_is_settled_only_when_views_let_go() {
-        let space = space_with(&[(0x1000, 0x1000)]);
-        let mut view = View::new();
-        view.refresh(&space);
-        assert!(!space.unmap(0x1000, 0x1000).unwrap().settle(Duration::from_millis(1)));
-        view.refresh(&space);
-        assert!(view.span(0x1000, 1, Access::Read).is_err());
-
-        let space = space_with(&[(0x1000, 0x1000)]);
-        view.refresh(&space);
-        view.release();
-        assert!(space.clear().settle(Duration::ZERO));
-    }
-
-    #[test]
-    fn copy_across_adjacent_mappings_arrives_and_into_a_gap_is_refused() {
-        let space = space_with(&[(0x1000, 0x1000), (0x2000, 0x1000)]);
-        let mut view = View::new();
-        view.refresh(&space);
-        let sent: Vec<u8> = (0..0x1800_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
-        view.write(0x1400, &sent).unwrap();
-        let mut back = vec![0; sent.len()];
-        view.read(0x1400, &mut back).unwrap();
-        assert_eq!(sent, back);
-        assert_eq!(view.write(0x2fff, &[1, 2]), Err(Unreachable { iova: 0x3000 }));
-    }
-
-    #[test]
-    fn memory_for_reading_only_is_not_written() {
-        let space = AddressSpace::new(1);
-        let region = Region::private(PAGE).unwrap();
-        space.map(0, 0x1000, region, 0, Access::Read).unwrap();
-        let mut view = View::new();
-        view.refresh(&space);
-        assert_eq!(view.read(0, &mut [0; 8]), Ok(()));
-        assert_eq!(view.write(0, &[0; 8]), Err(Unreachable { iova: 0 }));
-    }
-
-    proptest! {
-        /// Against a map of pages: whatever is mapped and unmapped, an address is found where it should be.
-        #[test]
-        fn address_is_found_in_the_mapping_that_has_it(
-            changes in prop::collection::vec((any::<bool>(), 0_u64..32, 1_u64..6), 1..60)
-        ) {
-            let space = AddressSpace::new(64);
-            let mut model = [0_u64; 40];
-            let mut next = 1;
-            for (map, page, pages) in changes {
-                let (from, to) = (to_usize(page), to_usize(page + pages));
-                if map {
-                    let region = Region::private(to_usize(pages) * PAGE).unwrap();
-                    let free = model[from..to].iter().all(|&owner| owner == 0);
-                    let mapped = space.map(page * 4096, pages * 4096, region, 0, Access::ReadWrite);
-                    prop_assert_eq!(mapped.is_ok(), free);
-                    if free {
-                        model[from..to].fill(next);
-                        next += 1;
-                    }
-                } else {
-                    let cut = |at: usize| at > 0 && model[at] != 0 && model[at - 1] == model[at];
-                    let some = model[from..to].iter().any(|&owner| owner != 0);
-                    let whole = some && !cut(from) && !cut(to);
-                    let gone = space.unmap(page * 4096, pages * 4096);
-                    prop_assert_eq!(gone.is_ok(), whole);
-                    if whole {
-                        model[from..to].fill(0);
-                    }
-                }
-            }
-            let mut view = View::new();
-            view.refresh(&space);
-            for (page, &owner) in model.iter().enumerate() {
-                let found = view.span(to_u64(page) * 4096 + 5, 4096, Access::Read);
-                prop_assert_eq!(found.is_ok(), owner != 0);
-                if let Ok(span) = found {
-                    let first = model.iter().position(|&other| other == owner).unwrap();
-                    prop_assert_eq!(span.offset, (page - first) * PAGE + 5);
-                }
-            }
-        }
     }
 }

@@ -26,15 +26,17 @@ mod page_map;
 mod pool;
 mod prefetch;
 mod region;
+mod view;
 mod width;
 mod words;
 
-pub use address_space::{AddressSpace, MapError, Mapping, Span, Unmapped, Unreachable, View};
+pub use address_space::{AddressSpace, MapError, Mapping, Unmapped, Unreachable};
 pub use arena::{Arena, Registration};
 pub use buffer::Buffer;
 pub use pool::{ArenaSource, Pool};
 pub use prefetch::{read_soon, write_soon};
 pub use region::{Access, OutOfReach, Region};
+pub use view::{Span, View};
 pub use width::{to_u64, to_usize};
 pub use words::Words;
 

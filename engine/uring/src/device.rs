@@ -12,7 +12,7 @@ use rustix::io::{Errno, pread};
 use crate::choice::{Choice, Preference, Way, is_in_memory};
 use crate::geometry;
 use crate::pread_queue::PreadQueue;
-use crate::ranges::{CallRanges, MappedRanges, RangeFile, RingRanges, map};
+use crate::ranges::{CallRanges, MappedRanges, RangeFile, RingRanges, copy, map};
 use crate::ring_queue::RingQueue;
 
 /// Most memory that a queue keeps (and has registered, so that it is resident).
@@ -119,6 +119,14 @@ impl BlockDevice for KernelDevice {
             Ok(ranges) => Ok(Box::new(ranges)),
             Err(source) => Err(self.no_ring(source)),
         }
+    }
+
+    fn copies_now(&self) -> bool {
+        self.mapped.is_some()
+    }
+
+    fn copy_now(&self, offset: u64, target: &Region, at: usize, length: usize) -> bool {
+        self.mapped.as_ref().is_some_and(|image| copy(image, offset, target, at, length))
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), IoError> {

@@ -16,7 +16,7 @@ use engine_block::cut::Geometry;
 use engine_dma::Pool;
 
 pub(crate) use calls::CallRanges;
-pub(crate) use mapped::{MappedRanges, map};
+pub(crate) use mapped::{MappedRanges, copy, map};
 pub(crate) use ring::RingRanges;
 
 /// Most bounce memory that one call takes.

@@ -6,7 +6,7 @@ use engine_nvme_spec::Status;
 use extents_core::{Ino, Run};
 use homifs_core::{Homifs, Redeemed};
 
-use crate::parts::{Contents, Parts};
+use crate::parts::{Contents, Parts, lies_at};
 use crate::served::{Common, Served, TakenBack};
 
 /// A file as a namespace, whose block n is the file's block n; the last one is filled up with zeros.
@@ -37,6 +37,10 @@ impl Served for OpenedFile {
 
     fn describe(&self) -> String {
         format!("inode {} of {}", self.file.ino.0, self.common.homifs.source())
+    }
+
+    fn lies_at(&self, offset: u64, length: u64) -> Option<u64> {
+        lies_at(&self.file, offset, length)
     }
 
     fn gather(&self, offset: u64, length: u64, parts: &mut Parts<'_>) -> Result<(), Status> {

@@ -19,6 +19,18 @@ pub(crate) trait Contents {
     fn runs(&self, offset: u64, length: u64) -> impl Iterator<Item = Run>;
 }
 
+/// Where `length` bytes of a file from `offset` on lie on the volume, where they are one piece of one extent whose bytes
+/// are the file's, and all before the file's end.
+#[inline]
+pub(crate) fn lies_at(contents: &impl Contents, offset: u64, length: u64) -> Option<u64> {
+    if offset.checked_add(length)? > contents.size() {
+        return None;
+    }
+    let run = contents.runs(offset, length).next().filter(|run| run.length == length)?;
+    run.extent.filter(Extent::is_plain)?;
+    run.physical()
+}
+
 /// The beginning of a block of the device that a file ends in. What the block has behind it is somebody else's, so it
 /// is read into memory of ours first.
 #[derive(Debug)]

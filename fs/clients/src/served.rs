@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use engine_block::Operation;
+use engine_block::{BlockDevice, Operation};
 use engine_controller::backing::{BitBucket, Io, Memory, Started};
 use engine_controller::tally::Tally;
 use engine_controller::{Backing, BackingQueue, Commons, ControllerError};
-use engine_dma::Access;
+use engine_dma::{Access, to_u64};
 use engine_nvme_spec::Status;
 use homifs_core::{Homifs, Lease};
 use parking_lot::Mutex;
@@ -59,6 +59,9 @@ pub(crate) trait Served: Send + Sync + Debug {
 
     /// What it is called in logs.
     fn describe(&self) -> String;
+
+    /// Where on the volume a command's `length` bytes from `offset` on lie, where that is one piece of a file, as it is.
+    fn lies_at(&self, offset: u64, length: u64) -> Option<u64>;
 
     /// Finds the parts of a command on `length` bytes from `offset` on, whole blocks within it.
     fn gather(&self, offset: u64, length: u64, parts: &mut Parts<'_>) -> Result<(), Status>;
@@ -152,9 +155,11 @@ impl Backing for ServedBacking {
         depth: u32,
         commons: &mut Commons,
     ) -> Result<Box<dyn BackingQueue>, ControllerError> {
-        let share = Share::of(commons, self.0.common().homifs.shared_device(), depth)?;
+        let device = self.0.common().homifs.shared_device();
+        let share = Share::of(commons, device, depth)?;
         Ok(Box::new(ServedQueue {
             served: Arc::clone(&self.0),
+            memory: device.copies_now().then(|| Arc::clone(device)),
             share,
             in_flight: 0,
             bucket: BitBucket::default(),
@@ -169,13 +174,35 @@ impl Backing for ServedBacking {
 #[derive(Debug)]
 struct ServedQueue {
     served: Arc<dyn Served>,
+    /// The device, where it is memory.
+    memory: Option<Arc<dyn BlockDevice>>,
     share: Arc<Mutex<Share>>,
     in_flight: usize,
     bucket: BitBucket,
 }
 
 impl ServedQueue {
+    /// Copies what lies in memory; whether it does.
+    #[inline]
+    fn copy(&self, io: &Io, memory: &mut Memory<'_>) -> Result<bool, Status> {
+        let Some(device) = &self.memory else { return Ok(false) };
+        let Some(place) = self.served.lies_at(io.offset, io.length) else { return Ok(false) };
+        let place = self.served.common().homifs.device_offset(place).ok_or(Status::INTERNAL_ERROR)?;
+        let (mut at, mut copied) = (place, true);
+        memory.pieces(Access::ReadWrite, |place, length| {
+            if let Some((mapping, offset)) = place.filter(|_| copied) {
+                copied = device.copy_now(at, mapping.region(), offset, length);
+            }
+            at += to_u64(length);
+            Ok(())
+        })?;
+        Ok(copied)
+    }
+
     fn read(&mut self, io: &Io, memory: &mut Memory<'_>) -> Result<Started, Status> {
+        if self.copy(io, memory)? {
+            return Ok(Started::Done(Status::SUCCESS));
+        }
         let windows = memory.windows(Access::ReadWrite, &mut self.bucket)?;
         let common = self.served.common();
         let mut parts = Parts::new(&common.homifs, common.device_block, windows, io.length);

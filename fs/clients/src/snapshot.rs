@@ -13,7 +13,7 @@ use homifs_core::{Caller, Homifs};
 use homifs_snapshot::{Limits, Request, Sealed, Snapshot, SnapshotError};
 use parking_lot::RwLock;
 
-use crate::parts::{Contents, Parts};
+use crate::parts::{Contents, Parts, lies_at};
 use crate::refusal::Refusal;
 use crate::served::{Common, Served, TakenBack};
 
@@ -207,6 +207,12 @@ impl Served for OpenedSnapshot {
 
     fn describe(&self) -> String {
         format!("snapshot {} of {}", self.common.number, self.common.homifs.source())
+    }
+
+    fn lies_at(&self, offset: u64, length: u64) -> Option<u64> {
+        let place = self.table.at_block(offset / self.table.block);
+        let file = self.table.file(place).filter(|_| !self.is_gap(place))?;
+        lies_at(&file, offset - file.place.first_block * self.table.block, length)
     }
 
     fn gather(&self, offset: u64, length: u64, parts: &mut Parts<'_>) -> Result<(), Status> {

@@ -89,13 +89,22 @@ fn median(mut rates: Vec<f64>) -> f64 {
 
 #[test]
 fn greedy_and_hostile_clients_leave_another_its_share() {
+    share_a_mediator(false);
+}
+
+#[test]
+fn greedy_and_hostile_clients_of_an_image_in_memory_leave_another_its_share() {
+    share_a_mediator(true);
+}
+
+fn share_a_mediator(at_once: bool) {
     let Some(volume) = Volume::new() else { return };
     let others = [(1, 32, Fill::Pages), (64, 63, Fill::Pages), (16, 63, Fill::Long), (64, 63, Fill::Refused)];
     // A server for each pair of clients; all are there at a time, so that their turns can alternate.
     let mut contests: Vec<_> = others
         .into_iter()
         .map(|(pairs, depth, fill)| {
-            let homifs = volume.mount();
+            let homifs = volume.mount(at_once);
             let server = Server::start(&homifs, 0, ClientLimits::default()).unwrap();
             let volume = volume.of(&homifs);
             let clients = [

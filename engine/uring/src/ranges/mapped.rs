@@ -17,6 +17,14 @@ pub(crate) fn map(file: &File, size: u64) -> Option<Arc<Region>> {
     mapped.map_err(|error| tracing::info!(%error, "the image is not mapped; it is read by pread")).ok()
 }
 
+/// Copies a range of the image; whether all of it is there.
+#[inline]
+pub(crate) fn copy(image: &Region, offset: u64, target: &Region, at: usize, length: usize) -> bool {
+    let offset = to_usize(offset);
+    // Where it became shorter, what is gone reads as zeros; the kernel says how far it still goes.
+    !image.is_damaged() && image.copy_to(offset, target, at, length).is_ok() && !image.is_damaged()
+}
+
 /// A queue that reads from a mapping while a request is handed over, and does everything else by calls.
 #[derive(Debug)]
 pub(crate) struct MappedRanges {

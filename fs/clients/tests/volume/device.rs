@@ -6,6 +6,7 @@ use engine_block::{
     BlockDevice, BlockQueue, DeviceInfo, IoError, OpenError, Operation, RangeCompletion, RangeQueue,
     RangeRequest, Wait,
 };
+use engine_dma::Region;
 use extents_core::{BlockRead, ReadError};
 
 /// A volume's bytes.
@@ -35,10 +36,12 @@ impl BlockRead for Image {
 pub(crate) struct MemoryDevice {
     image: Image,
     info: DeviceInfo,
+    /// Whether it answers while it is asked, or when it is polled.
+    at_once: bool,
 }
 
 impl MemoryDevice {
-    pub(crate) fn new(image: Image) -> Self {
+    pub(crate) fn new(image: Image, at_once: bool) -> Self {
         let info = DeviceInfo {
             spec: "memory".into(),
             path: "memory".into(),
@@ -49,7 +52,7 @@ impl MemoryDevice {
             volatile_cache: false,
             discard: false,
         };
-        Self { image, info }
+        Self { image, info, at_once }
     }
 }
 
@@ -65,6 +68,14 @@ impl BlockDevice for MemoryDevice {
     fn ranges(&self, depth: u32) -> Result<Box<dyn RangeQueue>, OpenError> {
         let (image, done) = (self.image.clone(), Vec::with_capacity(depth as usize));
         Ok(Box::new(MemoryRanges { image, depth: depth as usize, done }))
+    }
+
+    fn copies_now(&self) -> bool {
+        self.at_once
+    }
+
+    fn copy_now(&self, offset: u64, target: &Region, at: usize, length: usize) -> bool {
+        self.at_once && self.image.part(offset, length).is_some_and(|bytes| target.write(at, bytes).is_ok())
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), IoError> {

@@ -36,11 +36,12 @@ impl Volume {
         Some(Self { image: Image(Arc::new(std::fs::read(image).unwrap())), homifs: None })
     }
 
-    /// Serves it anew.
-    pub(crate) fn mount(&self) -> Arc<Homifs> {
+    /// Serves it anew, by a device that answers at once or when it is polled.
+    pub(crate) fn mount(&self, at_once: bool) -> Arc<Homifs> {
         let options = extents_ext4::OpenOptions::default();
         let fs = Arc::new(extents_ext4::Ext4::open(self.image.clone(), &options).unwrap());
-        let parts = VolumeParts { fs, device: Arc::new(MemoryDevice::new(self.image.clone())), start: 0 };
+        let device = Arc::new(MemoryDevice::new(self.image.clone(), at_once));
+        let parts = VolumeParts { fs, device, start: 0 };
         Homifs::new(parts, "memory".into(), MountOptions::default())
     }
 

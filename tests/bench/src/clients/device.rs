@@ -6,6 +6,7 @@ use engine_block::{
     BlockDevice, BlockQueue, DeviceInfo, IoError, OpenError, Operation, RangeCompletion, RangeQueue,
     RangeRequest, Wait,
 };
+use engine_dma::Region;
 use extents_core::{BlockRead, ReadError};
 
 /// A volume's bytes.
@@ -35,12 +36,22 @@ impl BlockRead for Image {
 pub(crate) struct MemoryDevice {
     image: Image,
     info: DeviceInfo,
-    /// Whether ranges are brought, or just told of as there.
-    moves: bool,
+    way: Way,
+}
+
+/// What a device in memory does with a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Says that it is there, at once.
+    Null,
+    /// Says so when it is polled, as devices do that take their time.
+    Queued,
+    /// Brings it.
+    Moves,
 }
 
 impl MemoryDevice {
-    pub(crate) fn new(image: Image, moves: bool) -> Self {
+    pub(crate) fn new(image: Image, way: Way) -> Self {
         let info = DeviceInfo {
             spec: "memory".into(),
             path: "memory".into(),
@@ -51,7 +62,7 @@ impl MemoryDevice {
             volatile_cache: false,
             discard: false,
         };
-        Self { image, info, moves }
+        Self { image, info, way }
     }
 }
 
@@ -66,7 +77,21 @@ impl BlockDevice for MemoryDevice {
 
     fn ranges(&self, depth: u32) -> Result<Box<dyn RangeQueue>, OpenError> {
         let (image, done) = (self.image.clone(), Vec::with_capacity(depth as usize));
-        Ok(Box::new(MemoryRanges { image, moves: self.moves, depth: depth as usize, done }))
+        Ok(Box::new(MemoryRanges { image, moves: self.way == Way::Moves, depth: depth as usize, done }))
+    }
+
+    fn copies_now(&self) -> bool {
+        self.way != Way::Queued
+    }
+
+    fn copy_now(&self, offset: u64, target: &Region, at: usize, length: usize) -> bool {
+        match self.way {
+            Way::Queued => false,
+            Way::Moves => {
+                self.image.part(offset, length).is_some_and(|bytes| target.write(at, bytes).is_ok())
+            }
+            Way::Null => self.image.part(offset, length).is_some(),
+        }
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), IoError> {
