@@ -20,6 +20,7 @@ use rustix::fs::{SealFlags, fcntl_get_seals};
 use crate::ClientLimits;
 use crate::ledger::{Account, Ledger};
 use crate::refusal::Refusal;
+use crate::scribes::Scribes;
 use crate::served::Served;
 
 /// Where data buffers lie on a client's bus, from the first to below the last address.
@@ -46,6 +47,7 @@ pub(crate) struct Client {
     ledger: Arc<Ledger>,
     account: Arc<Account>,
     held: Mutex<Held>,
+    scribes: Mutex<Option<Arc<Scribes>>>,
 }
 
 /// What a client was given.
@@ -97,8 +99,20 @@ impl Client {
         let held = Held { next_iova: BUFFERS.start, ..Held::default() };
         let account = ledger.open(id, &caller);
         let held = Mutex::new(held);
-        let client =
-            Self { id, homifs, caller, limits, subsystem, queues, status, counters, ledger, account, held };
+        let client = Self {
+            id,
+            homifs,
+            caller,
+            limits,
+            subsystem,
+            queues,
+            status,
+            counters,
+            ledger,
+            account,
+            held,
+            scribes: Mutex::default(),
+        };
         client.set_state(STATE_SERVING);
         Ok(client)
     }

@@ -19,11 +19,13 @@ mod packet;
 mod parts;
 mod refusal;
 mod rota;
+mod scribes;
 mod served;
 mod server;
 mod session;
 mod share;
 mod snapshot;
+mod written;
 
 pub use limits::ClientLimits;
 pub use server::{Server, ServerError};

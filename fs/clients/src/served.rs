@@ -82,6 +82,11 @@ impl Common {
         Self { homifs, number, block, device_block, tally, revoked, leased: false, under_way, lease }
     }
 
+    /// Whether it was taken back.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire)
+    }
+
     /// With a lease on what it reads.
     pub(crate) fn holding(self, lease: Option<Arc<dyn Lease>>) -> Self {
         Self { leased: lease.is_some(), lease: Mutex::new(lease), ..self }

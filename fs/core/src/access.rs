@@ -23,6 +23,8 @@ pub struct Caller {
 
 /// Permission to read contents.
 pub(crate) const READ: u8 = 4;
+/// Permission to write contents.
+pub(crate) const WRITE: u8 = 2;
 /// Permission to pass through a directory.
 pub(crate) const SEARCH: u8 = 1;
 

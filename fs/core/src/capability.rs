@@ -38,8 +38,8 @@ impl Seal {
         Ok(Self { mount, key: key.try_into().unwrap_or_default() })
     }
 
-    /// A handle of an inode.
-    pub(crate) fn issue(&self, ino: Ino, generation: u64) -> Handle {
+    /// A handle of an inode, for reading and what `rights` add.
+    pub(crate) fn issue(&self, ino: Ino, generation: u64, rights: u64) -> Handle {
         let expiry = seconds_since_1970().saturating_add(LIFETIME.as_secs());
         let mut handle = Handle {
             magic: HANDLE_MAGIC,
@@ -47,7 +47,8 @@ impl Seal {
             inode: ino.0.into(),
             generation: generation.into(),
             expiry: expiry.into(),
-            ..Handle::default()
+            rights: rights.into(),
+            mac: [0; 16],
         };
         handle.mac = self.mac(&handle);
         handle
@@ -95,7 +96,7 @@ mod tests {
     #[test]
     fn handle_of_this_mount_is_known_again_and_any_change_is_noticed() {
         let seal = Seal::new().unwrap();
-        let handle = seal.issue(Ino(12), 7);
+        let handle = seal.issue(Ino(12), 7, 1);
         assert_eq!(seal.check(&handle).unwrap(), (Ino(12), 7));
         let bytes = *<&[u8; 64]>::try_from(handle.as_bytes()).unwrap();
         for at in 0..bytes.len() {
@@ -109,8 +110,8 @@ mod tests {
     #[test]
     fn handle_of_another_mount_or_past_its_time_is_refused() {
         let (ours, theirs) = (Seal::new().unwrap(), Seal::new().unwrap());
-        assert!(matches!(ours.check(&theirs.issue(Ino(12), 0)), Err(FsError::ForeignHandle)));
-        let mut old = ours.issue(Ino(12), 0);
+        assert!(matches!(ours.check(&theirs.issue(Ino(12), 0, 0)), Err(FsError::ForeignHandle)));
+        let mut old = ours.issue(Ino(12), 0, 0);
         old.expiry = 1000.into();
         old.mac = ours.mac(&old);
         assert!(matches!(ours.check(&old), Err(FsError::ExpiredHandle)));

@@ -108,11 +108,23 @@ impl Homifs {
         self.door().open.get().map(|open| &*open.socket)
     }
 
-    /// A handle of a regular file or directory whose readers the caller is known to be among.
-    pub(crate) fn handle_of(&self, ino: Ino) -> Result<Vec<u8>> {
+    /// A handle of a regular file or directory whose readers (and writers, where `rights` say so) the caller is known to be
+    /// among.
+    pub(crate) fn handle_of(&self, ino: Ino, rights: u64) -> Result<Vec<u8>> {
         let seal = &self.door().open.get().ok_or(FsError::NotSupported)?.seal;
         let generation = self.volume().metadata(ino)?.generation;
-        Ok(seal.issue(ino, generation.into()).as_bytes().to_vec())
+        Ok(seal.issue(ino, generation.into(), rights).as_bytes().to_vec())
+    }
+
+    /// The inode of a handle that this mount gave, as it is now.
+    pub(crate) fn known(&self, handle: &Handle) -> Result<(Ino, Metadata)> {
+        let seal = &self.door().open.get().ok_or(FsError::NotSupported)?.seal;
+        let (ino, generation) = seal.check(handle)?;
+        let metadata = self.volume().metadata(ino)?;
+        if u64::from(metadata.generation) != generation || metadata.links == 0 {
+            return Err(FsError::StaleHandle);
+        }
+        Ok((ino, metadata))
     }
 
     /// The file of a handle, if the caller may read it.
@@ -120,12 +132,7 @@ impl Homifs {
     /// # Errors
     /// Where the handle is none of this mount's, too old, of a file that is gone, or the caller may not read the file.
     pub fn redeem(&self, handle: &Handle, caller: &Caller) -> Result<Redeemed> {
-        let seal = &self.door().open.get().ok_or(FsError::NotSupported)?.seal;
-        let (ino, generation) = seal.check(handle)?;
-        let metadata = self.volume().metadata(ino)?;
-        if u64::from(metadata.generation) != generation || metadata.links == 0 {
-            return Err(FsError::StaleHandle);
-        }
+        let (ino, metadata) = self.known(handle)?;
         if !metadata.is_regular() {
             return Err(FsError::WrongType);
         }
@@ -142,12 +149,7 @@ impl Homifs {
     /// # Errors
     /// As [`redeem`](Self::redeem).
     pub fn redeem_directory(&self, handle: &Handle, caller: &Caller) -> Result<Ino> {
-        let seal = &self.door().open.get().ok_or(FsError::NotSupported)?.seal;
-        let (ino, generation) = seal.check(handle)?;
-        let metadata = self.volume().metadata(ino)?;
-        if u64::from(metadata.generation) != generation || metadata.links == 0 {
-            return Err(FsError::StaleHandle);
-        }
+        let (ino, metadata) = self.known(handle)?;
         if !metadata.is_directory() {
             return Err(FsError::NotADirectory);
         }

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use extents_core::{ExtentMap, Ino};
 
+use crate::access::Caller;
 use crate::error::Result;
 use crate::homifs::Homifs;
 use crate::standing::Standing;
+use crate::writing::WritableFile;
 
 /// The blocks of one file stay where they are until this is dropped.
 pub trait Lease: Send + Sync + Debug {}
@@ -25,6 +27,13 @@ pub trait Leases: Send + Sync + Debug {
     /// # Errors
     /// [`FsError::BeingWritten`](crate::FsError::BeingWritten) while somebody has the file open for writing.
     fn lease(&self, ino: Ino) -> Result<(Arc<ExtentMap>, Arc<dyn Lease>)>;
+
+    /// A file for a client that may write it, and the generation of its map. Leases on it are recalled, and none is given
+    /// as long as it is open.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    fn open_for_writing(&self, ino: Ino, caller: &Caller) -> Result<(Arc<dyn WritableFile>, u64)>;
 
     /// Who serves a file's reads, and why.
     ///

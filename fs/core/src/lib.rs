@@ -23,6 +23,7 @@ mod special;
 mod standing;
 mod stats;
 mod workers;
+mod writing;
 mod xattr;
 
 pub use access::Caller;
@@ -49,3 +50,4 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+pub use writing::{RedeemedForWriting, WritableFile};

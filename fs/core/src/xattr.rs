@@ -1,6 +1,7 @@
 //! Extended attributes: ours, which are computed, and the volume's, which pass through.
 
 use extents_core::{Flow, Ino, Metadata, XattrNamespace};
+use homi_abi::session::HANDLE_WRITE;
 
 use crate::access::{self, Caller};
 use crate::error::{FsError, Result};
@@ -18,6 +19,8 @@ enum Ours {
     Layout,
     /// `homi.handle`.
     Handle,
+    /// `homi.handle.write`.
+    WriteHandle,
 }
 
 impl Ours {
@@ -37,6 +40,7 @@ impl Ours {
             (b"extents.json", first) => Some(Self::Json(first.unwrap_or(0))),
             (b"layout", None) => Some(Self::Layout),
             (b"handle", None) => Some(Self::Handle),
+            (b"handle.write", None) => Some(Self::WriteHandle),
             _ => None,
         })
     }
@@ -60,7 +64,7 @@ impl Homifs {
         if metadata.is_directory() && ours == Ours::Handle {
             // Dataset snapshots are asked for by it.
             caller.require(self.volume(), ino, &metadata, access::READ | access::SEARCH)?;
-            return self.handle_of(ino);
+            return self.handle_of(ino, 0);
         }
         if !metadata.is_regular() {
             return Err(FsError::NoAttribute);
@@ -69,7 +73,11 @@ impl Homifs {
         let map = self.map_of(ino)?;
         let context = self.map_context(ino);
         Ok(match ours {
-            Ours::Handle => self.handle_of(ino)?,
+            Ours::Handle => self.handle_of(ino, 0)?,
+            Ours::WriteHandle => {
+                self.require_writable(ino, caller)?;
+                self.handle_of(ino, HANDLE_WRITE)?
+            }
             Ours::Extents(first) => layout::binary(&map, context, first),
             Ours::Json(first) => layout::json(&map, context, first),
             Ours::Layout => {

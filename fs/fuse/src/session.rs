@@ -51,10 +51,12 @@ pub fn mount_writable(
     mountpoint: &Path,
 ) -> Result<Mounted, MountError> {
     let volume_size = homifs.volume().info().size;
+    let told = Arc::new(OnceLock::new());
     homifs.lease_by(Arc::new(LowerLeases {
         lower: Arc::clone(lower),
         volume_size,
         reads: homifs.options().reads,
+        notifier: Arc::clone(&told),
     }));
     let recalled = Arc::downgrade(homifs);
     lower.contents().on_change(move |ino| {
@@ -68,7 +70,6 @@ pub fn mount_writable(
             homifs.has_grown(Ino(ino));
         }
     });
-    let told = Arc::new(OnceLock::new());
     let writable = Writable::new(Arc::clone(homifs), Arc::clone(lower), Arc::clone(&told));
     start(writable, homifs, mountpoint, move |notifier| {
         // Requests wait until the session runs.

@@ -2,6 +2,7 @@
 //! the engine while the file is clean.
 
 mod backing;
+mod device_writes;
 mod handles;
 mod leases;
 mod opening;

@@ -158,7 +158,16 @@ impl Lower {
         open.write(offset, bytes, who)
     }
 
-    /// Whether places for `length` bytes from `offset` on only add to a file, and move nothing.
+    /// The generation of a file's map.
+    ///
+    /// # Errors
+    /// `ESTALE` where it is not on the volume any more.
+    pub fn map_generation(&self, ino: u64) -> Result<u64> {
+        let inode = crate::KernelHandle::of(self.path(ino)?)?.generation();
+        Ok(generation(inode, self.contents.changes(ino)))
+    }
+
+    /// Whether places for bytes from `offset` on only add to a file, and move nothing.
     fn only_adds(open: &OpenFile, mode: FallocateFlags, offset: u64) -> bool {
         (mode - FallocateFlags::KEEP_SIZE).is_empty()
             && stat_of(&open.file).is_ok_and(|stat| offset >= stat.stx_size)

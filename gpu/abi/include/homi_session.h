@@ -15,6 +15,8 @@
 #define HOMI_SESSION_VERSION 1u
 /* Longest message in bytes. */
 #define HOMI_MESSAGE_MAX 4096u
+/* In handle.rights: for writing, too. */
+#define HOMI_HANDLE_WRITE 1u
 /* The first request; answered with a homi_welcome. */
 #define HOMI_KIND_HELLO 1u
 /* homi_queues_request; answered with homi_queues. */
@@ -227,7 +229,7 @@ HOMI_ASSERT(offsetof(struct homi_buffer, iova) == 0, "place of homi_buffer.iova"
 HOMI_ASSERT(offsetof(struct homi_buffer, length) == 8, "place of homi_buffer.length");
 #undef HOMI_ASSERT
 
-/* What the attribute "homi.handle" gives, and the request HOMI_KIND_OPEN (of a file) or HOMI_KIND_SNAPSHOT (of a
+/* What the attributes "homi.handle" and "homi.handle.write" give, and the request HOMI_KIND_OPEN (of a file) or HOMI_KIND_SNAPSHOT (of a
  * directory): a proof that somebody who could read it asked for it. */
 struct homi_handle {
     /* "homihdl" and the version, 1. */
@@ -240,8 +242,8 @@ struct homi_handle {
     uint64_t generation;
     /* When it ends to be good, in seconds since 1970. */
     uint64_t expiry;
-    /* 0. */
-    uint64_t reserved;
+    /* HOMI_HANDLE_*: what it is for, beside reading. */
+    uint64_t rights;
     /* Over all that stands before, by a key that the daemon keeps. */
     uint8_t mac[16];
 };
@@ -257,7 +259,7 @@ HOMI_ASSERT(offsetof(struct homi_handle, mount) == 8, "place of homi_handle.moun
 HOMI_ASSERT(offsetof(struct homi_handle, inode) == 16, "place of homi_handle.inode");
 HOMI_ASSERT(offsetof(struct homi_handle, generation) == 24, "place of homi_handle.generation");
 HOMI_ASSERT(offsetof(struct homi_handle, expiry) == 32, "place of homi_handle.expiry");
-HOMI_ASSERT(offsetof(struct homi_handle, reserved) == 40, "place of homi_handle.reserved");
+HOMI_ASSERT(offsetof(struct homi_handle, rights) == 40, "place of homi_handle.rights");
 HOMI_ASSERT(offsetof(struct homi_handle, mac) == 48, "place of homi_handle.mac");
 #undef HOMI_ASSERT
 

@@ -96,6 +96,7 @@ pub fn session_header() -> String {
     let constants = [
         ("HOMI_SESSION_VERSION", u64::from(session::VERSION), "In message.version."),
         ("HOMI_MESSAGE_MAX", session::MESSAGE_MAX as u64, "Longest message in bytes."),
+        ("HOMI_HANDLE_WRITE", session::HANDLE_WRITE, "In handle.rights: for writing, too."),
         ("HOMI_KIND_HELLO", session::kind::HELLO.into(), "The first request; answered with a homi_welcome."),
         ("HOMI_KIND_QUEUES", session::kind::QUEUES.into(), "homi_queues_request; answered with homi_queues."),
         ("HOMI_KIND_BUFFER", session::kind::BUFFER.into(), "homi_buffer_request; answered with homi_buffer."),

@@ -189,7 +189,7 @@ layout! {
 }
 
 layout! {
-    /// What the attribute "homi.handle" gives, and the request HOMI_KIND_OPEN (of a file) or HOMI_KIND_SNAPSHOT (of a
+    /// What the attributes "homi.handle" and "homi.handle.write" give, and the request HOMI_KIND_OPEN (of a file) or HOMI_KIND_SNAPSHOT (of a
     /// directory): a proof that somebody who could read it asked for it.
     Handle = "homi_handle", 64 bytes {
         /// "homihdl" and the version, 1.
@@ -202,8 +202,8 @@ layout! {
         generation: u64,
         /// When it ends to be good, in seconds since 1970.
         expiry: u64,
-        /// 0.
-        reserved: u64,
+        /// HOMI_HANDLE_*: what it is for, beside reading.
+        rights: u64,
         /// Over all that stands before, by a key that the daemon keeps.
         mac: u8[16],
     }
@@ -245,6 +245,9 @@ pub const WELCOME_SGL: u32 = 1 << 0;
 pub const QUEUES_MEDIATED: u32 = 1 << 0;
 /// In [`FileReply::flags`]: the file may be written.
 pub const FILE_WRITABLE: u32 = 1 << 0;
+
+/// In [`Handle::rights`]: for writing, too.
+pub const HANDLE_WRITE: u64 = 1 << 0;
 
 /// In [`Status::state`]: all is well.
 pub const STATE_SERVING: u32 = 1;

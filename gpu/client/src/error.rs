@@ -16,8 +16,12 @@ impl NvmeStatus {
     pub const INVALID_FIELD: u16 = 0x02;
     /// The client has no namespace of this number.
     pub const INVALID_NAMESPACE: u16 = 0x0b;
+    /// Nobody may write to it.
+    pub const WRITE_PROTECTED: u16 = 0x20;
     /// Past the end of the file.
     pub const LBA_OUT_OF_RANGE: u16 = 0x80;
+    /// The volume is full.
+    pub const CAPACITY_EXCEEDED: u16 = 0x81;
     /// The file was taken back.
     pub const NAMESPACE_NOT_READY: u16 = 0x82;
     /// The media failed.
@@ -42,7 +46,9 @@ impl NvmeStatus {
         let errno = match self.code() {
             0 => return 0,
             Self::INVALID_FIELD | Self::INVALID_NAMESPACE => Errno::INVAL,
+            Self::WRITE_PROTECTED => Errno::ROFS,
             Self::LBA_OUT_OF_RANGE => Errno::NXIO,
+            Self::CAPACITY_EXCEEDED => Errno::NOSPC,
             Self::NAMESPACE_NOT_READY => Errno::STALE,
             _ => Errno::IO,
         };
@@ -56,7 +62,9 @@ impl fmt::Display for NvmeStatus {
             0 => "Success",
             Self::INVALID_FIELD => "Invalid Field in Command",
             Self::INVALID_NAMESPACE => "Invalid Namespace or Format",
+            Self::WRITE_PROTECTED => "Namespace is Write Protected",
             Self::LBA_OUT_OF_RANGE => "LBA Out of Range",
+            Self::CAPACITY_EXCEEDED => "Capacity Exceeded",
             Self::NAMESPACE_NOT_READY => "Namespace Not Ready",
             Self::UNRECOVERED_READ_ERROR => "Unrecovered Read Error",
             _ => "NVMe status",
@@ -111,6 +119,16 @@ pub enum ClientError {
         /// What the daemon answered.
         status: NvmeStatus,
     },
+    /// A command that writes failed.
+    #[error("writing {length} bytes at byte {offset} failed: {status}")]
+    WriteCommand {
+        /// First byte in the file of one of those that were under way.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+        /// What the daemon answered.
+        status: NvmeStatus,
+    },
     /// A command was not answered in time.
     #[error("no completion within {0:?}; the daemon is stuck or gone")]
     Late(Duration),
@@ -145,7 +163,7 @@ impl ClientError {
             Self::Refused { errno, .. } => *errno,
             Self::Protocol(_) => Errno::PROTO.raw_os_error(),
             Self::System { source, .. } => source.raw_os_error().unwrap_or(Errno::IO.raw_os_error()),
-            Self::Command { status, .. } => status.errno(),
+            Self::Command { status, .. } | Self::WriteCommand { status, .. } => status.errno(),
             Self::Late(_) => Errno::TIMEDOUT.raw_os_error(),
             Self::Gone => Errno::NOTCONN.raw_os_error(),
             Self::NoAccelerator(_) => Errno::NODEV.raw_os_error(),
@@ -158,7 +176,7 @@ impl ClientError {
     #[must_use]
     pub fn status(&self) -> NvmeStatus {
         match self {
-            Self::Command { status, .. } => *status,
+            Self::Command { status, .. } | Self::WriteCommand { status, .. } => *status,
             _ => NvmeStatus::SUCCESS,
         }
     }
@@ -187,6 +205,9 @@ impl ClientError {
             }
             Self::Command { offset, length, status } => {
                 Self::Command { offset: *offset, length: *length, status: *status }
+            }
+            Self::WriteCommand { offset, length, status } => {
+                Self::WriteCommand { offset: *offset, length: *length, status: *status }
             }
             Self::Late(patience) => Self::Late(*patience),
             Self::Gone => Self::Gone,

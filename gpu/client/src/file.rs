@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use homi_abi::session::FileReply;
+use homi_abi::session::{FILE_WRITABLE, FileReply};
 
 use crate::ClientError;
 use crate::session::{Inner, Session};
@@ -17,6 +17,7 @@ pub struct OpenFile {
     size: u64,
     generation: u64,
     lease_slot: u32,
+    writable: bool,
 }
 
 impl OpenFile {
@@ -40,6 +41,7 @@ impl OpenFile {
             size,
             generation: reply.generation.get(),
             lease_slot: reply.lease_slot.get(),
+            writable: reply.flags.get() & FILE_WRITABLE != 0,
         })
     }
 
@@ -87,6 +89,12 @@ impl OpenFile {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Whether it was opened to be written.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.writable
     }
 
     /// Place of its lease word on the status page.

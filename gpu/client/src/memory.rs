@@ -103,6 +103,19 @@ impl Shared {
         };
     }
 
+    /// Copies bytes in.
+    ///
+    /// # Panics
+    /// Where they do not lie within.
+    pub(crate) fn write(&self, offset: usize, source: &[u8]) {
+        assert!(offset.checked_add(source.len()).is_some_and(|end| end <= self.length()));
+        // SAFETY: The target lies within the mapping, which is writable for those who get one to write to; the source is a
+        // slice of its own.
+        unsafe {
+            std::ptr::copy_nonoverlapping(source.as_ptr(), self.address().add(offset), source.len());
+        };
+    }
+
     /// Where the bytes from `offset` on are.
     ///
     /// # Panics

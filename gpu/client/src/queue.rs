@@ -141,6 +141,17 @@ impl QueueSet {
     }
 }
 
+/// What a command does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Makes durable what was written.
+    Flush,
+    /// Writes blocks of a file that was opened to be written.
+    Write,
+    /// Reads blocks.
+    Read,
+}
+
 /// A command on blocks of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Command {
@@ -150,7 +161,7 @@ pub struct Command {
     pub block: u64,
     /// How many, from 1 on.
     pub blocks: u32,
-    /// Where the data goes.
+    /// Where the data goes, or comes from.
     pub iova: u64,
     /// Bytes of the data.
     pub length: u32,
@@ -240,9 +251,14 @@ impl QueuePair {
         self.strays
     }
 
-    /// Writes a read into the queue; the place that its completion will name. None where the queue is full. The daemon
-    /// sees it after [`ring`](Self::ring).
+    /// Writes a read into the queue, as [`submit`](Self::submit) does.
     pub fn read(&mut self, command: Command) -> Option<u16> {
+        self.submit(Operation::Read, command)
+    }
+
+    /// Writes a command into the queue; the place that its completion will name. None where the queue is full. The daemon
+    /// sees it after [`ring`](Self::ring).
+    pub fn submit(&mut self, operation: Operation, command: Command) -> Option<u16> {
         let mask = self.places.entries - 1;
         let (place, next) = (self.tail & mask, self.tail.wrapping_add(1) & mask);
         let index = |place: u32| usize::try_from(place).unwrap_or(0);
@@ -252,7 +268,7 @@ impl QueuePair {
         }
         let offset = self.base + self.places.submissions + index(place) * SUBMISSION;
         let words = self.memory.u64s_at(offset, 8);
-        for (word, value) in words.iter().zip(entry(&command, place)) {
+        for (word, value) in words.iter().zip(entry(operation, &command, place)) {
             word.store(value, Ordering::Relaxed);
         }
         self.in_flight[index(place)] = true;
@@ -310,12 +326,18 @@ impl QueuePair {
     }
 }
 
-/// The eight words of a read (NVM Command Set Specification, section 3.2.4), its data named by an SGL data block
+/// The eight words of a command (NVM Command Set Specification, section 3.2), its data named by an SGL data block
 /// descriptor.
-fn entry(command: &Command, place: u32) -> [u64; 8] {
-    const READ: u64 = 0x02;
+fn entry(operation: Operation, command: &Command, place: u32) -> [u64; 8] {
     const SGL: u64 = 1 << 14;
-    let first = READ | SGL | u64::from(place) << 16 | u64::from(command.nsid) << 32;
+    let opcode = match operation {
+        Operation::Flush => {
+            return [u64::from(place) << 16 | u64::from(command.nsid) << 32, 0, 0, 0, 0, 0, 0, 0];
+        }
+        Operation::Write => 0x01,
+        Operation::Read => 0x02,
+    };
+    let first = opcode | SGL | u64::from(place) << 16 | u64::from(command.nsid) << 32;
     let blocks = u64::from(command.blocks.wrapping_sub(1) & 0xffff);
     [first, 0, 0, command.iova, u64::from(command.length), command.block, blocks, 0]
 }

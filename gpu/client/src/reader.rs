@@ -1,8 +1,5 @@
 //! Reading files with a queue pair, from a thread of this process.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
 use crate::queue::{Command, Done, QueuePair};
 use crate::session::{Buffer, Session};
 use crate::staging::{Part, Staging};
@@ -11,12 +8,6 @@ use crate::{ClientError, NvmeStatus, OpenFile};
 
 /// Entries of a reader's queue.
 const ENTRIES: u32 = 256;
-/// How long a command may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How often somebody who waits looks whether the daemon is still there.
-const GLANCE: Duration = Duration::from_millis(20);
-/// How often a reader looks for completions before it lets other threads run.
-const SPINS: u32 = 2000;
 
 /// A range of a file, and where it goes.
 #[derive(Debug)]
@@ -226,7 +217,7 @@ impl Reader {
     }
 
     fn finish(&mut self, requests: &mut [Request<'_>], progress: &mut Progress) -> Result<(), ClientError> {
-        let done = self.wait()?;
+        let done = self.pair.wait()?;
         self.bring(done, requests, progress);
         Ok(())
     }
@@ -250,33 +241,6 @@ impl Reader {
             progress.failures[flight.request].get_or_insert(error);
         }
         self.staging.give_back(flight.part.number);
-    }
-
-    fn wait(&mut self) -> Result<Done, ClientError> {
-        for _ in 0..SPINS {
-            if let Some(done) = self.pair.reap() {
-                return Ok(done);
-            }
-            std::hint::spin_loop();
-        }
-        let start = Instant::now();
-        let mut look = start + GLANCE;
-        loop {
-            if let Some(done) = self.pair.reap() {
-                return Ok(done);
-            }
-            let now = Instant::now();
-            if now > start + PATIENCE {
-                return Err(ClientError::Late(PATIENCE));
-            }
-            if now > look {
-                if self.pair.is_abandoned() {
-                    return Err(ClientError::Gone);
-                }
-                look = now + GLANCE;
-            }
-            thread::yield_now();
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A client's session with the daemon of one mount.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,7 @@ use crate::queue::{QueuePlaces, QueueSet};
 use crate::reader::Reader;
 use crate::snapshot::Snapshot;
 use crate::socket::{Answer, Socket};
+use crate::writer::Writer;
 use crate::{ClientError, mount};
 
 /// What the daemon allows this client.
@@ -161,7 +163,16 @@ impl Session {
     /// # Errors
     /// Where the file gives no handle (it lies elsewhere, or may not be read), or the daemon refuses.
     pub fn open(&self, file: impl AsFd) -> Result<OpenFile, ClientError> {
-        self.open_handle(&handle_of(file)?)
+        self.open_handle(&handle_of(file, c"homi.handle")?)
+    }
+
+    /// Makes an open file of a writable mount a namespace that can be written, too. It takes the file back from everybody
+    /// who reads its blocks, and nobody gets them as long as it is open; reads see what was written, by whomever.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); and where the mount is read-only or this process may not write the file.
+    pub fn open_to_write(&self, file: impl AsFd) -> Result<OpenFile, ClientError> {
+        self.open_handle(&handle_of(file, c"homi.handle.write")?)
     }
 
     /// As [`open`](Self::open), with a handle that was asked for elsewhere.
@@ -181,7 +192,7 @@ impl Session {
     /// Where the directory gives no handle, or the daemon refuses: the tree is larger than the mount's option
     /// `client_snapshots` allows, for example.
     pub fn snapshot(&self, directory: impl AsFd) -> Result<Snapshot, ClientError> {
-        self.snapshot_of_handle(&handle_of(directory)?)
+        self.snapshot_of_handle(&handle_of(directory, c"homi.handle")?)
     }
 
     /// As [`snapshot`](Self::snapshot), with a handle that was asked for elsewhere.
@@ -247,13 +258,21 @@ impl Session {
     pub fn reader(&self, staging: usize) -> Result<Reader, ClientError> {
         Reader::new(self, staging)
     }
+
+    /// A writer with a queue pair and `staging` bytes of memory of its own.
+    ///
+    /// # Errors
+    /// Where the daemon's limits are reached.
+    pub fn writer(&self, staging: usize) -> Result<Writer, ClientError> {
+        Writer::new(self, staging)
+    }
 }
 
-/// What the attribute `homi.handle` of an open file gives.
-fn handle_of(file: impl AsFd) -> Result<Handle, ClientError> {
+/// What this attribute of an open file gives.
+fn handle_of(file: impl AsFd, name: &CStr) -> Result<Handle, ClientError> {
     let mut handle = Handle::default();
-    let length = fgetxattr(file, c"homi.handle", handle.as_mut_bytes()).map_err(ClientError::system(
-        "get homi.handle of the file; it must lie on a mount of homifs and be readable",
+    let length = fgetxattr(file, name, handle.as_mut_bytes()).map_err(ClientError::system(
+        "get the file's handle; it must lie on a mount of homifs, and this process must be allowed what it asks for",
     ))?;
     if length != size_of::<Handle>() {
         return Err(ClientError::Protocol(format!("a handle of {length} bytes")));

@@ -4,26 +4,36 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use engine_controller::NamespaceOptions;
+use engine_controller::{Backing, NamespaceOptions};
 use engine_dma::to_usize;
-use homi_abi::session::{FileReply, Handle, LEASE_FREE, LEASE_HELD, LEASE_REVOKED, SnapshotReply, Status};
+use homi_abi::session::{
+    FILE_WRITABLE, FileReply, HANDLE_WRITE, Handle, LEASE_FREE, LEASE_HELD, LEASE_REVOKED, SnapshotReply,
+    Status,
+};
 
 use super::{Client, Held};
 use crate::file::OpenedFile;
 use crate::refusal::Refusal;
+use crate::scribes::Scribes;
 use crate::served::{Served, ServedBacking, TakenBack};
 use crate::snapshot::{self, OpenedSnapshot};
+use crate::written::{WrittenBacking, WrittenFile};
 
 impl Client {
-    /// Makes the file of a handle a namespace.
+    /// Makes the file of a handle a namespace, which can be written where the handle is for that. May wait until others
+    /// let go of the file.
     pub(crate) fn open(&self, handle: &Handle) -> Result<FileReply, Refusal> {
+        if handle.rights.get() & HANDLE_WRITE != 0 {
+            return self.open_to_write(handle);
+        }
         let file = self.homifs.redeem(handle, &self.caller).map_err(|error| Refusal::of(&error))?;
         let mut held = self.held.lock();
         let nsid = self.free_number(&held)?;
         let (size, generation, inode) = (file.map.size(), file.generation, file.ino.0);
         let served = Arc::new(OpenedFile::new(Arc::clone(&self.homifs), file, nsid));
         let block = served.common().block;
-        self.add(&mut held, served)?;
+        let backing = Arc::new(ServedBacking(Arc::clone(&served) as Arc<dyn Served>));
+        self.add(&mut held, served, backing)?;
         Ok(FileReply {
             nsid: nsid.into(),
             block_size: block.into(),
@@ -34,6 +44,41 @@ impl Client {
             lease_slot: (nsid - 1).into(),
             ..FileReply::default()
         })
+    }
+
+    fn open_to_write(&self, handle: &Handle) -> Result<FileReply, Refusal> {
+        let file = self.homifs.redeem_for_writing(handle, &self.caller);
+        let file = file.map_err(|error| Refusal::of(&error))?;
+        let scribes = self.scribes()?;
+        let mut held = self.held.lock();
+        let nsid = self.free_number(&held)?;
+        let (generation, inode) = (file.generation, file.ino.0);
+        let written = Arc::new(WrittenFile::new(Arc::clone(&self.homifs), file, nsid, scribes));
+        let (size, block) = (written.length(), written.common().block);
+        let backing = Arc::new(WrittenBacking(Arc::clone(&written)));
+        self.add(&mut held, written, backing)?;
+        Ok(FileReply {
+            nsid: nsid.into(),
+            block_size: block.into(),
+            blocks: size.div_ceil(block.into()).into(),
+            size: size.into(),
+            generation: generation.into(),
+            inode: inode.into(),
+            lease_slot: (nsid - 1).into(),
+            flags: FILE_WRITABLE.into(),
+            ..FileReply::default()
+        })
+    }
+
+    /// The threads that carry out what may block, started when the first file is opened to be written.
+    fn scribes(&self) -> Result<Arc<Scribes>, Refusal> {
+        let mut scribes = self.scribes.lock();
+        if let Some(scribes) = &*scribes {
+            return Ok(Arc::clone(scribes));
+        }
+        let started = Scribes::new()
+            .map_err(|error| Refusal::new(libc::EAGAIN, format!("no thread to write with: {error}")))?;
+        Ok(Arc::clone(scribes.insert(Arc::new(started))))
     }
 
     /// Makes all files below the directory of a handle one namespace; the answer, and the arena that says where each
@@ -65,7 +110,8 @@ impl Client {
             lease_slot: (nsid - 1).into(),
             ..SnapshotReply::default()
         };
-        self.add(&mut held, served)?;
+        let backing = Arc::new(ServedBacking(Arc::clone(&served) as Arc<dyn Served>));
+        self.add(&mut held, served, backing)?;
         held.snapshots.insert(nsid, taken.arena.length);
         Ok((reply, taken.arena.file))
     }
@@ -79,11 +125,15 @@ impl Client {
         free.ok_or_else(|| Refusal::new(libc::EMFILE, "no number is free for a file".into()))
     }
 
-    fn add(&self, held: &mut Held, served: Arc<dyn Served>) -> Result<(), Refusal> {
+    fn add(
+        &self,
+        held: &mut Held,
+        served: Arc<dyn Served>,
+        backing: Arc<dyn Backing>,
+    ) -> Result<(), Refusal> {
         let (nsid, block_size) = (served.common().number, served.common().block);
         // What has no bytes has no namespace.
         if served.size() > 0 {
-            let backing = Arc::new(ServedBacking(Arc::clone(&served)));
             let options = NamespaceOptions { nsid: Some(nsid), block_size, ..NamespaceOptions::new(backing) };
             let added = self.subsystem.add_namespace(options);
             added.map_err(|error| Refusal::new(libc::EINVAL, error.to_string()))?;

@@ -1,12 +1,15 @@
 //! Leases on files of a writable mount, for clients that read by queues of their own.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use extents_core::{ExtentMap, Ino};
-use homifs_core::{FsError, Lease, Leases, Result, ServedBy, Standing};
+use fuser::Notifier;
+use homifs_core::{Caller, FsError, Lease, Leases, Result, ServedBy, Standing, WritableFile};
 use homifs_lower::{Lower, OpenFile, ReadGuard};
 use homifs_options::Reads;
+
+use super::device_writes::DeviceWriter;
 
 /// Leases files of a lower mount.
 #[derive(Debug)]
@@ -14,6 +17,7 @@ pub(crate) struct LowerLeases {
     pub(crate) lower: Arc<Lower>,
     pub(crate) volume_size: u64,
     pub(crate) reads: Reads,
+    pub(crate) notifier: Arc<OnceLock<Notifier>>,
 }
 
 /// The file stays open, so that its blocks stay its own even when it loses its last name.
@@ -87,6 +91,13 @@ impl Leases for LowerLeases {
         let map = Arc::clone(&guard.map);
         held.guard = Some(guard);
         Ok((map, Arc::new(held)))
+    }
+
+    fn open_for_writing(&self, ino: Ino, caller: &Caller) -> Result<(Arc<dyn WritableFile>, u64)> {
+        let writer = DeviceWriter::open(&self.lower, ino.0, caller, &self.notifier)?;
+        let generation =
+            self.lower.map_generation(ino.0).map_err(|error| FsError::Lower(error.raw_os_error()))?;
+        Ok((Arc::new(writer), generation))
     }
 
     fn standing(&self, ino: Ino) -> Result<Standing> {
