@@ -148,7 +148,10 @@ impl FileSystem for LowerVolume {
         }
         let read = || {
             let file = self.lower.reopen(ino.0, OFlags::RDONLY | OFlags::NONBLOCK)?;
-            crate::placement::map(&file, metadata.size, metadata.generation, self.info.size)
+            let map = || crate::placement::map(&file, metadata.size, metadata.generation, self.info.size);
+            // Who writes meanwhile makes it out of date before it is there, but seldom many times in a row.
+            let mut tries = (0..8).map(|_| map()).skip_while(|map| matches!(map, Err(Errno::AGAIN)));
+            tries.next().unwrap_or(Err(Errno::AGAIN))
         };
         Ok((metadata, read().map_err(|errno| error(ino, errno))?))
     }
