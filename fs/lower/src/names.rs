@@ -26,6 +26,16 @@ pub struct Create {
     pub umask: u32,
 }
 
+/// A node that is about to lose a name.
+struct Losing<'a> {
+    node: OwnedFd,
+    alone: Option<ChangeGuard<'a>>,
+}
+
+fn links_of(node: &OwnedFd) -> Option<rustix::fs::Statx> {
+    statx(node, c"", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::NLINK).ok()
+}
+
 fn name_of(name: &OsStr) -> Result<CString> {
     CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)
 }
@@ -123,16 +133,29 @@ impl Lower {
     /// What the kernel's driver says.
     pub fn unlink(&self, parent: u64, name: &OsStr) -> Result<()> {
         let (parent, name) = (self.path(parent)?, name_of(name)?);
-        let _alone = self.losing(&parent, &name);
-        unlinkat(&parent, &*name, AtFlags::empty())
+        let losing = self.losing(&parent, &name);
+        unlinkat(&parent, &*name, AtFlags::empty())?;
+        self.lost(losing);
+        Ok(())
     }
 
     /// Takes the file back from those who read its media where this name is its last.
-    fn losing(&self, parent: &OwnedFd, name: &CStr) -> Option<ChangeGuard<'_>> {
-        let mask = StatxFlags::INO | StatxFlags::NLINK | StatxFlags::TYPE;
-        let stat = statx(parent, name, AtFlags::SYMLINK_NOFOLLOW, mask).ok()?;
-        (stat.stx_nlink == 1 && self.contents.is_open(stat.stx_ino))
-            .then(|| self.contents.change(stat.stx_ino))
+    fn losing(&self, parent: &OwnedFd, name: &CStr) -> Option<Losing<'_>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let node = openat(parent, name, flags, Mode::empty()).ok()?;
+        let stat = links_of(&node)?;
+        let alone = (stat.stx_nlink == 1 && self.contents.is_open(stat.stx_ino))
+            .then(|| self.contents.change(stat.stx_ino));
+        Some(Losing { node, alone })
+    }
+
+    /// What has no name left stays until the kernel's FUSE has forgotten it.
+    fn lost(&self, losing: Option<Losing<'_>>) {
+        let Some(Losing { node, alone }) = losing else { return };
+        if let Some(stat) = links_of(&node).filter(|stat| stat.stx_nlink == 0) {
+            self.nodes.keep(stat.stx_ino, node);
+        }
+        drop(alone);
     }
 
     /// Removes an empty directory.
@@ -140,7 +163,12 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn remove_directory(&self, parent: u64, name: &OsStr) -> Result<()> {
-        unlinkat(self.path(parent)?, &*name_of(name)?, AtFlags::REMOVEDIR)
+        let (parent, name) = (self.path(parent)?, name_of(name)?);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let node = openat(&parent, &*name, flags, Mode::empty())?;
+        unlinkat(&parent, &*name, AtFlags::REMOVEDIR)?;
+        self.lost(Some(Losing { node, alone: None }));
+        Ok(())
     }
 
     /// Moves a name; `flags` are those of `renameat2(2)`.
@@ -154,8 +182,10 @@ impl Lower {
         let _acting = flags.contains(RenameFlags::WHITEOUT).then(|| Assumed::new(who));
         let (from, to) = (name_of(from.1)?, name_of(to.1)?);
         let replaces = !flags.intersects(RenameFlags::EXCHANGE | RenameFlags::NOREPLACE);
-        let _alone = replaces.then(|| self.losing(&new, &to)).flatten();
-        renameat_with(&old, &*from, &new, &*to, flags)
+        let losing = replaces.then(|| self.losing(&new, &to)).flatten();
+        renameat_with(&old, &*from, &new, &*to, flags)?;
+        self.lost(losing);
+        Ok(())
     }
 
     /// The target of a symbolic link.
