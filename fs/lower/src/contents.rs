@@ -93,7 +93,7 @@ impl Contents {
         state.wait();
     }
 
-    /// Notes that a file is closed.
+    /// Notes that a file is closed, or that an open that was announced came to nothing.
     pub(crate) fn closed(&self, ino: u64, writes: bool) {
         let Some(state) = self.files.get(&ino).map(|state| Arc::clone(&state)) else { return };
         if writes {
@@ -158,13 +158,13 @@ impl State {
     }
 
     /// Leave to read the media; none while somebody may write. `load` gives the map, and whether the page cache has some
-    /// of the file, where neither is known.
+    /// of the file, where neither is known; none where somebody may write whose open is over.
     ///
     /// # Errors
     /// Where the map cannot be had.
     pub(crate) fn read(
         self: &Arc<Self>,
-        load: impl FnOnce() -> Result<(ExtentMap, bool)>,
+        load: impl FnOnce() -> Result<Option<(ExtentMap, bool)>>,
     ) -> Result<Option<ReadGuard>> {
         let mut inner = self.inner.lock();
         if inner.writers > 0 {
@@ -173,7 +173,7 @@ impl State {
         let map = match &inner.map {
             Some(map) => Arc::clone(map),
             None => {
-                let (map, cached) = load()?;
+                let Some((map, cached)) = load()? else { return Ok(None) };
                 let map = Arc::new(map);
                 inner.cached = cached;
                 Arc::clone(inner.map.insert(map))
@@ -208,8 +208,8 @@ mod tests {
 
     use super::*;
 
-    fn map() -> Result<(ExtentMap, bool)> {
-        Ok((ExtentMap::default(), false))
+    fn map() -> Result<Option<(ExtentMap, bool)>> {
+        Ok(Some((ExtentMap::default(), false)))
     }
 
     #[test]

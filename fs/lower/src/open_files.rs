@@ -8,7 +8,7 @@ use rustix::io::{Errno, pread, pwrite};
 
 use crate::contents::{ReadGuard, State};
 use crate::sys::identity::{Assumed, Identity};
-use crate::sys::{cached, ioctls};
+use crate::sys::{cached, ioctls, writers};
 use crate::{Lower, Result, placement, stat_of};
 
 /// One open of a file.
@@ -74,12 +74,21 @@ impl Lower {
     pub fn open(&self, ino: u64, flags: i32) -> Result<OpenFile> {
         let appends = OFlags::from_bits_retain(flags.cast_unsigned()) & OFlags::APPEND;
         let flags = OpenFile::flags(flags);
+        let writable = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        // Before anybody has it: else a map could be taken between the two.
+        let state = self.contents.opened(ino, writable);
         let file = match self.reopen(ino, flags) {
             // A file that may only grow.
-            Err(Errno::PERM) if !appends.is_empty() => self.reopen(ino, flags | appends)?,
-            opened => opened?,
+            Err(Errno::PERM) if !appends.is_empty() => self.reopen(ino, flags | appends),
+            opened => opened,
         };
-        Ok(self.opened(ino, file, flags))
+        match file {
+            Ok(file) => Ok(OpenFile { ino, file, writable, state }),
+            Err(error) => {
+                self.contents.closed(ino, writable);
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn opened(&self, ino: u64, file: OwnedFd, flags: OFlags) -> OpenFile {
@@ -89,7 +98,21 @@ impl Lower {
 
     /// Closes a file.
     pub fn close(&self, open: &OpenFile) {
-        self.contents.closed(open.ino, open.writable);
+        self.closed(open.ino, open.writable);
+    }
+
+    /// Notes that a file is closed, which was [open for writing](OpenFile::is_writable) or not.
+    pub fn closed(&self, ino: u64, writable: bool) {
+        self.contents.closed(ino, writable);
+    }
+
+    /// A descriptor by which an open file is told to the kernel, which opens it anew for each open. It is read-only, so that
+    /// it does not look as if somebody were writing as long as anybody reads.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn backing(&self, open: &OpenFile) -> Result<Option<OwnedFd>> {
+        if open.writable { self.reopen(open.ino, OFlags::RDONLY | OFlags::CLOEXEC).map(Some) } else { Ok(None) }
     }
 
     /// Changes which bytes of a file have a place; `mode` is that of `fallocate(2)`.
@@ -173,15 +196,19 @@ impl OpenFile {
         &self.state
     }
 
-    /// Leave to read the media directly, while the file is clean.
+    /// Leave to read the media directly, while the file is clean. Whoever has it mapped for writing keeps it from being so,
+    /// also after closing it.
     ///
     /// # Errors
     /// Where the kernel's driver does not say where the bytes lie.
     pub fn read_media(&self, volume_size: u64) -> Result<Option<ReadGuard>> {
         self.state.read(|| {
+            if writers::may_be_written(&self.file) {
+                return Ok(None);
+            }
             let size = stat_of(&self.file)?.stx_size;
             let map = placement::map(&self.file, size, 0, volume_size)?;
-            Ok((map, cached::cached_pages(&self.file) > 0))
+            Ok(Some((map, cached::cached_pages(&self.file) > 0)))
         })
     }
 

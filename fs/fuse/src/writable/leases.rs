@@ -21,7 +21,11 @@ struct Held {
     guard: Option<ReadGuard>,
 }
 
-impl Lease for Held {}
+impl Lease for Held {
+    fn is_recalled(&self) -> bool {
+        self.file.state().is_written()
+    }
+}
 
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,7 +45,11 @@ impl Leases for LowerLeases {
         let failed = |error: rustix::io::Errno| FsError::Lower(error.raw_os_error());
         let file = self.lower.open(ino.0, libc::O_RDONLY).map_err(failed)?;
         let mut held = Held { lower: Arc::clone(&self.lower), file, guard: None };
-        let guard = held.file.read_media(self.volume_size).map_err(failed)?.ok_or(FsError::BeingWritten)?;
+        let guard = match held.file.read_media(self.volume_size) {
+            // Its map changes all the time.
+            Ok(None) | Err(rustix::io::Errno::AGAIN) => return Err(FsError::BeingWritten),
+            guard => guard.map_err(failed)?.ok_or(FsError::BeingWritten)?,
+        };
         let map = Arc::clone(&guard.map);
         held.guard = Some(guard);
         Ok((map, Arc::new(held)))
