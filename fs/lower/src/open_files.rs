@@ -112,7 +112,11 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn backing(&self, open: &OpenFile) -> Result<Option<OwnedFd>> {
-        if open.writable { self.reopen(open.ino, OFlags::RDONLY | OFlags::CLOEXEC).map(Some) } else { Ok(None) }
+        if open.writable {
+            self.reopen(open.ino, OFlags::RDONLY | OFlags::CLOEXEC).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Changes which bytes of a file have a place; `mode` is that of `fallocate(2)`.

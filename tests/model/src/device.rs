@@ -28,6 +28,9 @@ pub struct DeviceReader {
     reader: Reader,
     /// Files that it holds at the same time.
     held: Vec<Held>,
+    /// Whether it gives handles back of its own accord. Who waits for one that does not is waited for in vain, where it was
+    /// not told.
+    gives_back: bool,
 }
 
 #[derive(Debug)]
@@ -49,7 +52,8 @@ impl DeviceReader {
         let session = Session::of_file(File::open(&task.root)?).context("no session with the daemon")?;
         let reader = session.reader(1 << 20).context("no queue")?;
         let log = Log::create(&task.log)?;
-        Ok(Self { task, numbers, log, session, reader, held: Vec::new() })
+        let gives_back = task.actor.is_multiple_of(2);
+        Ok(Self { task, numbers, log, session, reader, held: Vec::new(), gives_back })
     }
 
     /// Reads until its time is over.
@@ -59,9 +63,11 @@ impl DeviceReader {
     pub fn run(mut self) -> Result<()> {
         while now() < self.task.until {
             let die = self.numbers.below(10);
+            // So that others get a turn where processors are few.
+            sleep(Duration::from_micros(self.numbers.below(100)));
             if self.held.is_empty() || (self.held.len() < 4 && die < 3) {
                 self.take()?;
-            } else if die == 9 {
+            } else if die == 9 && self.gives_back {
                 let number = self.any_held()?;
                 self.held.swap_remove(number);
             } else {

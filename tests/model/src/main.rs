@@ -166,10 +166,10 @@ fn judge(rounds: &Rounds, storm: bool) -> Result<ExitCode> {
 }
 
 fn say(number: u32, plan: &Plan, outcome: &Outcome) {
-    let Outcome { tally, served: [engine, lower], complaints } = outcome;
+    let Outcome { tally, served: [engine, lower], longest, complaints } = outcome;
     println!(
         "round {number}, --seed {}: {} operations on {} files, {} bytes read, {} of them by queues; the engine served \
-         {engine}, the lower mount {lower}; {} cells judged, {} without explanation",
+         {engine}, the lower mount {lower}; longest: {longest}; {} cells judged, {} without explanation",
         plan.seed,
         tally.records,
         tally.files,

@@ -70,7 +70,8 @@ impl Mapping {
     /// What msync(2) says.
     pub(crate) fn sync(&self) -> io::Result<()> {
         // SAFETY: the range is the mapping.
-        Ok(unsafe { msync(self.address.as_ptr(), self.length, rustix::mm::MsyncFlags::SYNC)? })
+        unsafe { msync(self.address.as_ptr(), self.length, rustix::mm::MsyncFlags::SYNC)? };
+        Ok(())
     }
 }
 

@@ -330,7 +330,7 @@ mod tests {
         // Both reads are within the second write, so each alone would do.
         let writes = [own(A, 10, 20), own(B, 30, 100)];
         let reads = [read(Got::Own(B), 40, 50), read(Got::Own(A), 60, 70)];
-        assert_eq!(why(&writes, &reads), "two values were there at the same time");
+        assert_eq!(why(&writes, &reads), "it was there all the time that something else was");
         let late = [writes[0], Write { late: true, ..writes[1] }];
         assert_eq!(why(&late, &reads), "", "past the page cache this is as it is");
     }

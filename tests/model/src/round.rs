@@ -52,6 +52,8 @@ pub struct Outcome {
     pub tally: Tally,
     /// Bytes that the engine served and that the lower mount served, as the daemon counts them.
     pub served: [u64; 2],
+    /// The operation that took longest, in words.
+    pub longest: String,
     /// What has no explanation, in words.
     pub complaints: Vec<String>,
 }
@@ -137,7 +139,9 @@ pub fn run(volume: &Volume, plan: &Plan) -> Result<Outcome> {
     kernel.unmount()?;
     let (violations, tally) = History::new(&records).violations(5);
     let complaints = violations.iter().map(|violation| in_words(violation, &records)).collect();
-    Ok(Outcome { tally, served, complaints })
+    let longest = (0..records.len()).max_by_key(|&number| records[number].end - records[number].begin);
+    let longest = longest.map_or_else(String::new, |number| told(&records[number], records[number].begin));
+    Ok(Outcome { tally, served, longest, complaints })
 }
 
 /// Reads everything once more, when nobody writes.
@@ -190,17 +194,22 @@ fn served(mount: &Path) -> [u64; 2] {
 /// A complaint with the records that it is about, and times since the first of them.
 fn in_words(violation: &Violation, records: &[Record]) -> String {
     let mut text = format!("{}: {}", violation.place, violation.why);
-    let told = || violation.records.iter().filter_map(|&number| records.get(number));
-    let start = told().map(|record| record.begin).min().unwrap_or(0);
-    for record in told() {
-        let (begin, end) = (record.begin - start, record.end.saturating_sub(start));
-        let mut act = record.act.clone();
-        if let Act::Read { runs, .. } = &mut act {
-            // One that was torn to shreds would fill the screen.
-            runs.truncate(8);
-        }
-        let certain = if record.certain { "" } else { ", perhaps" };
-        let _ = write!(text, "\n    {begin} to {end} ns: process {}{certain}: {act:?}", record.actor);
+    let concerned = || violation.records.iter().filter_map(|&number| records.get(number));
+    let start = concerned().map(|record| record.begin).min().unwrap_or(0);
+    for record in concerned() {
+        let _ = write!(text, "\n    {}", told(record, start));
     }
     text
+}
+
+/// A record, with times since a moment.
+fn told(record: &Record, start: u64) -> String {
+    let (begin, end) = (record.begin - start, record.end.saturating_sub(start));
+    let mut act = record.act.clone();
+    if let Act::Read { runs, .. } = &mut act {
+        // One that was torn to shreds would fill the screen.
+        runs.truncate(8);
+    }
+    let certain = if record.certain { "" } else { ", perhaps" };
+    format!("{begin} to {end} ns: process {}{certain}: {act:?}", record.actor)
 }
