@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::actor::{Task, identity_of};
 use crate::clock::now;
+use crate::device_source::SourceReader;
 use crate::history::CELL;
 use crate::place::{MOST, path};
 use crate::record::{Act, Log, Record, Way};
@@ -25,12 +27,33 @@ pub struct DeviceReader {
     numbers: Numbers,
     log: Log,
     session: Session,
-    reader: Reader,
+    reader: By,
     /// Files that it holds at the same time.
     held: Vec<Held>,
     /// Whether it gives handles back of its own accord. Who waits for one that does not is waited for in vain, where it was
     /// not told.
     gives_back: bool,
+}
+
+/// What makes its commands.
+#[derive(Debug)]
+enum By {
+    Client(Box<Reader>),
+    Source(SourceReader),
+}
+
+impl By {
+    /// How many bytes there were, or the status of what failed.
+    fn read(&mut self, file: &OpenFile, offset: u64, bytes: &mut [u8]) -> Result<Result<usize, NvmeStatus>> {
+        match self {
+            Self::Source(source) => source.read(file, offset, bytes),
+            Self::Client(reader) => match reader.read(file, offset, bytes) {
+                Ok(read) => Ok(Ok(read)),
+                Err(ClientError::Command { status, .. }) => Ok(Err(status)),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -42,17 +65,20 @@ struct Held {
 }
 
 impl DeviceReader {
-    /// Prepares one.
+    /// Prepares one; with `program`, the [accelerator's sources](crate::build) make its commands.
     ///
     /// # Errors
     /// Where the daemon takes no clients, or the log cannot be made.
-    pub fn new(task: Task) -> Result<Self> {
+    pub fn new(task: Task, program: Option<&Path>) -> Result<Self> {
         let numbers =
             Numbers(task.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(task.actor + 1) << 32 | 1);
         let session = Session::of_file(File::open(&task.root)?).context("no session with the daemon")?;
-        let reader = session.reader(1 << 20).context("no queue")?;
+        let reader = match program {
+            Some(program) => By::Source(SourceReader::start(program, &session)?),
+            None => By::Client(Box::new(session.reader(1 << 20).context("no queue")?)),
+        };
         let log = Log::create(&task.log)?;
-        let gives_back = task.actor.is_multiple_of(2);
+        let gives_back = matches!(task.actor % 4, 0 | 3);
         Ok(Self { task, numbers, log, session, reader, held: Vec::new(), gives_back })
     }
 
@@ -137,17 +163,24 @@ impl DeviceReader {
         let read = self.reader.read(&held.opened, offset, &mut bytes);
         let end = now();
         match read {
-            Ok(read) => {
+            Ok(Ok(read)) => {
                 let runs = self.task.stamp.runs(offset, &bytes[..read]);
+                let ends = offset + u64::try_from(read)? >= held.opened.size();
+                // Fewer bytes than asked for, but not at the end, are all that there was room for.
+                let length = if ends { length } else { u64::try_from(read)? };
                 self.tell(identity, (begin, end), Act::Read { way: Way::Queue, offset, length, runs })
             }
-            Err(ClientError::Command { status, .. }) if status.code() == NvmeStatus::NAMESPACE_NOT_READY => {
+            Ok(Err(status)) if status.code() == NvmeStatus::NAMESPACE_NOT_READY => {
                 self.held.swap_remove(number);
                 Ok(())
             }
+            Ok(Err(status)) => {
+                self.held.swap_remove(number);
+                self.fail(identity, format!("device reader reads {length} at {offset}: {status}"))
+            }
             Err(error) => {
                 self.held.swap_remove(number);
-                self.fail(identity, format!("device reader reads {length} at {offset}: {}", error.sentence()))
+                self.fail(identity, format!("device reader reads {length} at {offset}: {error:#}"))
             }
         }
     }

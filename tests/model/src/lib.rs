@@ -6,6 +6,7 @@
 mod actor;
 mod clock;
 mod device;
+mod device_source;
 mod history;
 mod mapping;
 mod operations;
@@ -18,6 +19,7 @@ mod volume;
 
 pub use actor::{Actor, Task};
 pub use device::DeviceReader;
+pub use device_source::build;
 pub use history::{History, Tally, Violation};
 pub use record::{Act, Record, Way};
 pub use register::{Contradiction, Got, Moment, NEVER, Put, Read, Span, Write, check};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use model::{Actor, DeviceReader, Outcome, Plan, Stamp, Task, Volume, run};
+use model::{Actor, DeviceReader, Outcome, Plan, Stamp, Task, Volume, build, run};
 use oracle::{Format, machine};
 
 #[derive(Parser)]
@@ -88,11 +88,13 @@ struct Work {
     names: u32,
     #[arg(long)]
     storm: bool,
+    #[arg(long)]
+    program: Option<PathBuf>,
 }
 
 impl From<Work> for Task {
     fn from(work: Work) -> Self {
-        let Work { root, log, actor, seed, stamp, until, names, storm } = work;
+        let Work { root, log, actor, seed, stamp, until, names, storm, program: _ } = work;
         Self { actor, root, log, seed, stamp: Stamp(stamp), until, names, storm }
     }
 }
@@ -102,7 +104,10 @@ fn main() -> Result<ExitCode> {
         What::Run(rounds) => judge(&rounds, false),
         What::Storm(rounds) => judge(&rounds, true),
         What::Worker(work) => Actor::new(work.into())?.run().map(|()| ExitCode::SUCCESS),
-        What::Device(work) => DeviceReader::new(work.into())?.run().map(|()| ExitCode::SUCCESS),
+        What::Device(work) => {
+            let program = work.program.clone();
+            DeviceReader::new(work.into(), program.as_deref())?.run().map(|()| ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -135,6 +140,8 @@ fn judge(rounds: &Rounds, storm: bool) -> Result<ExitCode> {
         Formatted::Xfs => Format::Xfs,
     };
     let volume = Volume::new(format)?;
+    let built = tempfile::tempdir()?;
+    let device_program = if rounds.kernel { None } else { build(built.path())? };
     let start = Instant::now();
     let whole = Duration::from_secs(rounds.seconds);
     let mut clients = format!("reads={},clients={}", rounds.reads, rounds.device_readers.max(1));
@@ -147,6 +154,7 @@ fn judge(rounds: &Rounds, storm: bool) -> Result<ExitCode> {
         length: Duration::ZERO,
         processes: rounds.processes,
         device_readers: if rounds.kernel { 0 } else { rounds.device_readers },
+        device_program,
         seed: rounds.seed,
         names: rounds.names,
         storm,

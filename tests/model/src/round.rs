@@ -37,6 +37,8 @@ pub struct Plan {
     pub processes: u32,
     /// Processes that read by queues.
     pub device_readers: u32,
+    /// The [accelerator's sources](crate::build) that half of these run.
+    pub device_program: Option<std::path::PathBuf>,
     /// What decides about all choices.
     pub seed: u64,
     /// How many names files have.
@@ -83,6 +85,13 @@ impl Processes {
                 numbers.into_iter().chain([("--until", until), ("--names", plan.names.into())])
             {
                 command.arg(name).arg(number.to_string());
+            }
+            let source = plan
+                .device_program
+                .as_ref()
+                .filter(|_| actor >= plan.processes && (actor - plan.processes) % 2 == 1);
+            if let Some(program) = source {
+                command.arg("--program").arg(program);
             }
             command.args(plan.storm.then_some("--storm")).stdin(Stdio::null());
             started.0.push((format!("{kind} {actor}"), command.spawn()?));

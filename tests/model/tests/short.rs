@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use model::{Outcome, Plan, Volume, run};
+use model::{Outcome, Plan, Volume, build, run};
 use oracle::{Format, machine, skip_if};
 
 const FORMATS: [Format; 2] = [Format::Ext4, Format::Xfs];
@@ -17,6 +17,7 @@ fn plan(options: Option<&str>, storm: bool) -> Plan {
         length: Duration::from_millis(2000),
         processes: 4,
         device_readers: if options.is_some() { 2 } else { 0 },
+        device_program: None,
         seed: 1,
         names: 6,
         storm,
@@ -28,6 +29,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 fn without_complaint(plan: &Plan) -> Result<Vec<Outcome>> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir()?;
+    let device_program = if plan.device_readers > 0 { build(folder.path())? } else { None };
+    let plan = &Plan { device_program, ..plan.clone() };
     let mut outcomes = Vec::new();
     for format in FORMATS {
         let outcome = run(&Volume::new(format)?, plan)?;
