@@ -39,7 +39,7 @@ pub struct DeviceReader {
 #[derive(Debug)]
 enum By {
     Client(Box<Reader>),
-    Source(SourceReader),
+    Source(Box<SourceReader>),
 }
 
 impl By {
@@ -74,7 +74,7 @@ impl DeviceReader {
             Numbers(task.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(task.actor + 1) << 32 | 1);
         let session = Session::of_file(File::open(&task.root)?).context("no session with the daemon")?;
         let reader = match program {
-            Some(program) => By::Source(SourceReader::start(program, &session)?),
+            Some(program) => By::Source(Box::new(SourceReader::start(program, &session)?)),
             None => By::Client(Box::new(session.reader(1 << 20).context("no queue")?)),
         };
         let log = Log::create(&task.log)?;
