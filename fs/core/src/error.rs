@@ -148,7 +148,7 @@ fn volume_errno(error: &VolumeError) -> i32 {
 /// A device's own number reaches programs only where they know what to do with it.
 fn device_errno(errno: i32) -> i32 {
     match errno {
-        libc::ENOMEM | libc::EINTR => errno,
+        libc::ENOMEM | libc::EINTR | libc::EAGAIN => errno,
         _ => libc::EIO,
     }
 }

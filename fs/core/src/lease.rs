@@ -15,7 +15,10 @@ use crate::standing::Standing;
 use crate::writing::WritableFile;
 
 /// The blocks of one file stay where they are until this is dropped.
-pub trait Lease: Send + Sync + Debug {}
+pub trait Lease: Send + Sync + Debug {
+    /// Whether somebody waits for it to be given back. Who took it while it was recalled was not told.
+    fn is_recalled(&self) -> bool;
+}
 
 /// Where the bytes of a file lie, and what keeps them there where anything could move them.
 pub(crate) type LeasedMap = (Arc<ExtentMap>, Option<Arc<dyn Lease>>);

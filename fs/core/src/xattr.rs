@@ -70,6 +70,10 @@ impl Homifs {
             return Err(FsError::NoAttribute);
         }
         caller.require(self.volume(), ino, &metadata, access::READ)?;
+        if ours == Ours::Handle && !self.options().read_only {
+            // A lease brings a map of its own; one of a file that is being written could not be had.
+            return self.handle_of(ino, 0);
+        }
         let map = self.map_of(ino)?;
         let context = self.map_context(ino);
         Ok(match ours {

@@ -379,7 +379,7 @@ impl Filesystem for Writable {
     ) {
         match self.handles.remove(handle) {
             Some(open) => {
-                self.close(&open);
+                self.close(open);
                 reply.ok();
             }
             None => self.own.release(request, node, handle, flags, owner, flush, reply),

@@ -87,6 +87,7 @@ impl Contents {
         let state = self.joined(ino, access);
         if access == Access::Write {
             self.enter(ino, &state);
+            state.may_be_mapped();
         }
         state
     }
@@ -121,7 +122,7 @@ impl Contents {
         state.wait();
     }
 
-    /// Notes that a file is closed.
+    /// Notes that a file is closed, or that an open that was announced came to nothing.
     pub(crate) fn closed(&self, ino: u64, access: Access) {
         let Some(state) = self.files.get(&ino).map(|state| Arc::clone(&state)) else { return };
         state.close(access);
@@ -136,7 +137,8 @@ impl Contents {
 
     /// For an operation that changes size or place of a file's bytes: whoever opens the file meanwhile finds a writer.
     pub fn change(&self, ino: u64) -> ChangeGuard<'_> {
-        self.opened(ino, Access::Write);
+        let state = self.joined(ino, Access::Write);
+        self.enter(ino, &state);
         ChangeGuard { contents: self, ino }
     }
 
@@ -163,14 +165,21 @@ impl Contents {
     }
 
     /// How often a file may have changed. Counted while somebody asks: changes that nobody could have noticed in between
-    /// are one.
-    #[must_use]
-    pub fn changes(&self, ino: u64) -> u32 {
-        self.files.get(&ino).map_or_else(|| self.changes.of(ino), |state| state.asked())
+    /// are one. `mapped` says that somebody may be writing to it by a mapping whose file is closed.
+    pub(crate) fn changes(&self, ino: u64, mapped: bool) -> u32 {
+        if let Some(state) = self.files.get(&ino) {
+            return state.asked(mapped);
+        }
+        let known = self.changes.of(ino);
+        if mapped {
+            self.changes.keep(ino, known.wrapping_add(1));
+        }
+        self.changes.of(ino)
     }
 
-    /// The same, without counting anything.
-    pub(crate) fn changes_so_far(&self, ino: u64) -> u32 {
+    /// How often a file may have changed, without counting anything.
+    #[must_use]
+    pub fn changes_so_far(&self, ino: u64) -> u32 {
         self.files.get(&ino).map_or_else(|| self.changes.of(ino), |state| state.changes())
     }
 

@@ -10,7 +10,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::contents::ChangeGuard;
+use crate::contents::{Access, ChangeGuard};
 use crate::open_files::OpenFile;
 use crate::sys::identity::{Assumed, Identity};
 use crate::{Found, Lower, Result, proc_path};
@@ -24,6 +24,16 @@ pub struct Create {
     pub mode: u32,
     /// Permission bits that the caller leaves out where the directory has no default ACL.
     pub umask: u32,
+}
+
+/// A node that is about to lose a name.
+struct Losing<'a> {
+    node: OwnedFd,
+    alone: Option<ChangeGuard<'a>>,
+}
+
+fn links_of(node: &OwnedFd) -> Option<rustix::fs::Statx> {
+    statx(node, c"", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::NLINK).ok()
 }
 
 fn name_of(name: &OsStr) -> Result<CString> {
@@ -101,12 +111,22 @@ impl Lower {
         let (parent, name) = (self.path(parent)?, name_of(name)?);
         let exclusive = OFlags::from_bits_retain(flags.cast_unsigned()) & OFlags::EXCL;
         let access = OpenFile::access_of(flags, by_appends);
-        let flags = OpenFile::flags(flags) | OFlags::CREATE | exclusive;
+        let all = flags;
+        let mut flags = OpenFile::flags(flags) | OFlags::CREATE | exclusive;
+        if access == Access::Append {
+            // Opened for that when it is there.
+            flags -= OFlags::WRONLY;
+        }
         let acting = Assumed::creating(&create.who, create.mode, create.umask);
         let file = openat(&parent, &*name, flags, Mode::from_raw_mode(create.mode))?;
         drop(acting);
         let found = self.told(&file)?;
-        let open = self.opened(found.ino, file, access)?;
+        if access == Access::Append {
+            let open = self.open(found.ino, all, by_appends)?;
+            return Ok((found, open));
+        }
+        let state = self.contents.opened(found.ino, access);
+        let open = self.opened(found.ino, file, access, state)?;
         Ok((found, open))
     }
 
@@ -126,16 +146,29 @@ impl Lower {
     /// What the kernel's driver says.
     pub fn unlink(&self, parent: u64, name: &OsStr) -> Result<()> {
         let (parent, name) = (self.path(parent)?, name_of(name)?);
-        let _alone = self.losing(&parent, &name);
-        unlinkat(&parent, &*name, AtFlags::empty())
+        let losing = self.losing(&parent, &name);
+        unlinkat(&parent, &*name, AtFlags::empty())?;
+        self.lost(losing);
+        Ok(())
     }
 
     /// Takes the file back from those who read its media where this name is its last.
-    fn losing(&self, parent: &OwnedFd, name: &CStr) -> Option<ChangeGuard<'_>> {
-        let mask = StatxFlags::INO | StatxFlags::NLINK | StatxFlags::TYPE;
-        let stat = statx(parent, name, AtFlags::SYMLINK_NOFOLLOW, mask).ok()?;
-        (stat.stx_nlink == 1 && self.contents.is_open(stat.stx_ino))
-            .then(|| self.contents.change(stat.stx_ino))
+    fn losing(&self, parent: &OwnedFd, name: &CStr) -> Option<Losing<'_>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let node = openat(parent, name, flags, Mode::empty()).ok()?;
+        let stat = links_of(&node)?;
+        let alone = (stat.stx_nlink == 1 && self.contents.is_open(stat.stx_ino))
+            .then(|| self.contents.change(stat.stx_ino));
+        Some(Losing { node, alone })
+    }
+
+    /// What has no name left stays until the kernel's FUSE has forgotten it.
+    fn lost(&self, losing: Option<Losing<'_>>) {
+        let Some(Losing { node, alone }) = losing else { return };
+        if let Some(stat) = links_of(&node).filter(|stat| stat.stx_nlink == 0) {
+            self.nodes.keep(stat.stx_ino, node);
+        }
+        drop(alone);
     }
 
     /// Removes an empty directory.
@@ -143,7 +176,12 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn remove_directory(&self, parent: u64, name: &OsStr) -> Result<()> {
-        unlinkat(self.path(parent)?, &*name_of(name)?, AtFlags::REMOVEDIR)
+        let (parent, name) = (self.path(parent)?, name_of(name)?);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let node = openat(&parent, &*name, flags, Mode::empty())?;
+        unlinkat(&parent, &*name, AtFlags::REMOVEDIR)?;
+        self.lost(Some(Losing { node, alone: None }));
+        Ok(())
     }
 
     /// Moves a name; `flags` are those of `renameat2(2)`.
@@ -157,8 +195,10 @@ impl Lower {
         let _acting = flags.contains(RenameFlags::WHITEOUT).then(|| Assumed::new(who));
         let (from, to) = (name_of(from.1)?, name_of(to.1)?);
         let replaces = !flags.intersects(RenameFlags::EXCHANGE | RenameFlags::NOREPLACE);
-        let _alone = replaces.then(|| self.losing(&new, &to)).flatten();
-        renameat_with(&old, &*from, &new, &*to, flags)
+        let losing = replaces.then(|| self.losing(&new, &to)).flatten();
+        renameat_with(&old, &*from, &new, &*to, flags)?;
+        self.lost(losing);
+        Ok(())
     }
 
     /// The target of a symbolic link.

@@ -1,16 +1,20 @@
 //! The nodes that the kernel's FUSE knows: for each, the handle by which the kernel's driver finds it again.
 
+use std::os::fd::OwnedFd;
+
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use rustc_hash::FxBuildHasher;
 
 use crate::sys::handles::KernelHandle;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Known {
     handle: KernelHandle,
     /// How often the kernel was told of it, less what it has forgotten.
     lookups: u64,
+    /// Present when the last name is gone: as long as the kernel asks by this number, no other file may get it.
+    pin: Option<OwnedFd>,
 }
 
 /// By inode number.
@@ -20,10 +24,9 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// Notes that the kernel is told of a node. A number that is used again replaces what had it before: the kernel tells
-    /// the two apart by the generation, and the old one is not on the volume any more.
+    /// Notes that the kernel is told of a node.
     pub(crate) fn told(&self, ino: u64, handle: KernelHandle) {
-        let mut known = self.known.entry(ino).or_insert(Known { handle, lookups: 0 });
+        let mut known = self.known.entry(ino).or_insert(Known { handle, lookups: 0, pin: None });
         known.handle = handle;
         known.lookups += 1;
     }
@@ -37,6 +40,14 @@ impl Nodes {
             } else {
                 known.get_mut().lookups = left;
             }
+        }
+    }
+
+    /// Keeps a node that has lost its last name until the kernel has forgotten it: an open that is on its way would else find
+    /// whatever file gets its number next.
+    pub(crate) fn keep(&self, ino: u64, node: OwnedFd) {
+        if let Some(mut known) = self.known.get_mut(&ino) {
+            known.pin = Some(node);
         }
     }
 

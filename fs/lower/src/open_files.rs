@@ -9,7 +9,7 @@ use rustix::io::{Errno, ReadWriteFlags, pread, pwrite, pwritev2};
 
 use crate::contents::{Access, GrowthGuard, Loaded, ReadGuard, State};
 use crate::sys::identity::{Assumed, Identity};
-use crate::sys::{cached, ioctls};
+use crate::sys::{cached, ioctls, writers};
 use crate::{Lower, Result, placement, stat_of};
 
 /// One open of a file.
@@ -83,39 +83,80 @@ impl Lower {
         let appends = OFlags::from_bits_retain(flags.cast_unsigned()) & OFlags::APPEND;
         let access = OpenFile::access_of(flags, by_appends);
         let flags = OpenFile::flags(flags);
+        // Before anybody has it: else a map could be taken between the two.
+        let state = self.contents.opened(ino, access);
+        if access == Access::Append {
+            // Later nobody could tell the append from a mapping that somebody writes to.
+            let look = || self.reopen(ino, OFlags::RDONLY).is_ok_and(|file| !writers::may_be_written(file));
+            state.look_before_append(look);
+        }
         let file = match self.reopen(ino, flags) {
             // A file that may only grow.
-            Err(Errno::PERM) if !appends.is_empty() => self.reopen(ino, flags | appends)?,
-            opened => opened?,
+            Err(Errno::PERM) if !appends.is_empty() => self.reopen(ino, flags | appends),
+            opened => opened,
         };
-        self.opened(ino, file, access)
+        match file.and_then(|file| self.opened(ino, file, access, state)) {
+            Ok(open) => Ok(open),
+            Err(error) => {
+                self.contents.closed(ino, access);
+                Err(error)
+            }
+        }
     }
 
-    pub(crate) fn opened(&self, ino: u64, file: OwnedFd, access: Access) -> Result<OpenFile> {
+    pub(crate) fn opened(
+        &self,
+        ino: u64,
+        file: OwnedFd,
+        access: Access,
+        state: Arc<State>,
+    ) -> Result<OpenFile> {
         let generation = match self.nodes.handle(ino) {
             Some(handle) => handle.generation(),
             None => crate::KernelHandle::of(&file)?.generation(),
         };
-        Ok(OpenFile { ino, generation, file, access, state: self.contents.opened(ino, access) })
+        Ok(OpenFile { ino, generation, file, access, state })
     }
 
     /// Closes a file.
     pub fn close(&self, open: &OpenFile) {
-        self.contents.closed(open.ino, open.access);
+        self.closed(open.ino, open.access);
     }
 
-    /// Leave to read the media directly, while the file is clean.
+    /// Notes that a file is closed, which was open [for this](OpenFile::access).
+    pub fn closed(&self, ino: u64, access: Access) {
+        self.contents.closed(ino, access);
+    }
+
+    /// A descriptor by which an open file is told to the kernel, which opens it anew for each open. It is read-only, so that
+    /// it does not look as if somebody were writing as long as anybody reads.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn backing(&self, open: &OpenFile) -> Result<Option<OwnedFd>> {
+        if open.is_writable() {
+            self.reopen(open.ino, OFlags::RDONLY | OFlags::CLOEXEC).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Leave to read the media directly, while the file is clean. Whoever has it mapped for writing keeps it from being so,
+    /// also after closing it.
     ///
     /// # Errors
     /// Where the kernel's driver does not say where the bytes lie.
     pub fn read_media(&self, open: &OpenFile, volume_size: u64) -> Result<Option<ReadGuard>> {
         let mut disputed = false;
-        let guard = open.state.read(|changes| {
+        let guard = open.state.read(|changes, look| {
+            if look && writers::may_be_written(&open.file) {
+                return Ok(None);
+            }
             let size = stat_of(&open.file)?.stx_size;
             let generation = generation(open.generation, changes);
             let map = placement::map(&open.file, size, generation, volume_size)?;
             disputed = self.witness.get().is_some_and(|witness| witness.disputes(self, open.ino, &map));
-            Ok(Loaded { map, cached: cached::cached_pages(&open.file) > 0, disputed })
+            Ok(Some(Loaded { map, cached: cached::cached_pages(&open.file) > 0, disputed }))
         })?;
         if disputed {
             self.contents.remember_dispute(open.ino);
@@ -164,7 +205,7 @@ impl Lower {
     /// `ESTALE` where it is not on the volume any more.
     pub fn map_generation(&self, ino: u64) -> Result<u64> {
         let inode = crate::KernelHandle::of(self.path(ino)?)?.generation();
-        Ok(generation(inode, self.contents.changes(ino)))
+        Ok(generation(inode, self.contents.changes(ino, false)))
     }
 
     /// Whether places for bytes from `offset` on only add to a file, and move nothing.
@@ -256,6 +297,12 @@ impl OpenFile {
     #[must_use]
     pub fn file(&self) -> &OwnedFd {
         &self.file
+    }
+
+    /// What it was opened for.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access
     }
 
     /// Whether it may be written.

@@ -5,6 +5,7 @@ pub(crate) mod cached;
 pub(crate) mod handles;
 pub(crate) mod identity;
 pub(crate) mod ioctls;
+pub(crate) mod writers;
 
 use rustix::io::Errno;
 

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use crate::Lower;
 use crate::open_files::generation;
 use crate::sys::handles::KernelHandle;
+use crate::sys::writers::may_be_written;
 
 /// A volume that the kernel's driver reads and writes meanwhile.
 pub struct LowerVolume {
@@ -149,9 +150,12 @@ impl FileSystem for LowerVolume {
         }
         let read = || {
             let file = self.lower.reopen(ino.0, OFlags::RDONLY | OFlags::NONBLOCK)?;
-            let changes = self.lower.contents().changes(ino.0);
+            let changes = self.lower.contents().changes(ino.0, may_be_written(&file));
             let generation = generation(metadata.generation.into(), changes);
-            crate::placement::map(&file, metadata.size, generation, self.info.size)
+            let map = || crate::placement::map(&file, metadata.size, generation, self.info.size);
+            // Who writes meanwhile makes it out of date before it is there, but seldom many times in a row.
+            let mut tries = (0..8).map(|_| map()).skip_while(|map| matches!(map, Err(Errno::AGAIN)));
+            tries.next().unwrap_or(Err(Errno::AGAIN))
         };
         Ok((metadata, read().map_err(|errno| error(ino, errno))?))
     }

@@ -130,6 +130,7 @@ impl Reader {
         let outcome = self.carry_out(requests, &mut progress);
         self.lost = self.pair.in_flight() > 0;
         outcome?;
+        progress.doubt_ends(requests);
         let results = progress.failures.into_iter().zip(progress.lengths);
         Ok(results.map(|(failure, length)| failure.map_or(Ok(length), Err)).collect())
     }
@@ -253,6 +254,21 @@ impl Progress {
         let lengths = requests.iter().map(there).collect();
         let failures = requests.iter().map(|_| None).collect();
         Self { request: 0, started: 0, lengths, failures }
+    }
+
+    /// Where a file was taken back, nobody knows any more where it ends: what needed no command because it lies past the
+    /// end was not told by the daemon.
+    fn doubt_ends(&mut self, requests: &[Request<'_>]) {
+        let both = requests.iter().zip(&self.lengths).zip(&mut self.failures);
+        for ((request, &length), failure) in both {
+            if length == 0 && request.target.length() > 0 && !request.file.is_held() {
+                *failure = Some(ClientError::Command {
+                    offset: request.offset,
+                    length: u64::try_from(request.target.length()).unwrap_or(u64::MAX),
+                    status: NvmeStatus(NvmeStatus::NAMESPACE_NOT_READY),
+                });
+            }
+        }
     }
 
     /// The request that a command is to be started for; none where all are.

@@ -30,10 +30,16 @@ impl Client {
         let mut held = self.held.lock();
         let nsid = self.free_number(&held)?;
         let (size, generation, inode) = (file.map.size(), file.generation, file.ino.0);
+        let lease = file.lease.as_ref().map(Arc::downgrade);
         let served = Arc::new(OpenedFile::new(Arc::clone(&self.homifs), file, nsid));
         let block = served.common().block;
         let backing = Arc::new(ServedBacking(Arc::clone(&served) as Arc<dyn Served>));
         self.add(&mut held, served, backing)?;
+        drop(held);
+        // Recalled before we could be found to hold it.
+        if lease.and_then(|lease| lease.upgrade()).is_some_and(|lease| lease.is_recalled()) {
+            self.revoke(inode);
+        }
         Ok(FileReply {
             nsid: nsid.into(),
             block_size: block.into(),

@@ -10,7 +10,9 @@ use homifs_lower::{Identity, Lower, OpenFile};
 /// Counts as an open for writing as long as it lives: nobody reads the file's media.
 pub(super) struct DeviceWriter {
     lower: Arc<Lower>,
-    file: OpenFile,
+    /// Present until it is closed.
+    file: Option<OpenFile>,
+    ino: u64,
     size: u64,
     who: Identity,
     notifier: Arc<OnceLock<Notifier>>,
@@ -18,7 +20,7 @@ pub(super) struct DeviceWriter {
 
 impl fmt::Debug for DeviceWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceWriter").field("ino", &self.file.ino()).finish_non_exhaustive()
+        f.debug_struct("DeviceWriter").field("ino", &self.ino).finish_non_exhaustive()
     }
 }
 
@@ -37,7 +39,7 @@ impl DeviceWriter {
         let file = lower.open(ino, libc::O_RDWR, false).map_err(failed)?;
         let who = Identity { uid: caller.uid, gid: caller.gid, pid: caller.pid };
         let (lower, notifier) = (Arc::clone(lower), Arc::clone(notifier));
-        let mut writer = Self { lower, file, size: 0, who, notifier };
+        let mut writer = Self { lower, file: Some(file), ino, size: 0, who, notifier };
         writer.size = writer.lower.stat(ino).map_err(failed)?.stx_size;
         writer.changed(-1, 0);
         Ok(writer)
@@ -45,11 +47,14 @@ impl DeviceWriter {
 
     /// Lets the kernel's FUSE forget attributes, and pages where it keeps any, that it could not see change.
     fn changed(&self, offset: i64, length: i64) {
-        let number = if self.file.ino() == self.lower.root() { 1 } else { self.file.ino() };
         if let Some(notifier) = self.notifier.get() {
             // Not known to the kernel: nothing to forget.
-            let _ = notifier.inval_inode(INodeNo(number), offset, length);
+            let _ = notifier.inval_inode(INodeNo(self.ino), offset, length);
         }
+    }
+
+    fn file(&self) -> Result<&OpenFile> {
+        self.file.as_ref().ok_or(FsError::BadHandle)
     }
 
     fn changed_range(&self, offset: u64, length: u64) {
@@ -59,7 +64,10 @@ impl DeviceWriter {
 
 impl Drop for DeviceWriter {
     fn drop(&mut self) {
-        self.lower.close(&self.file);
+        // First, so that nobody finds it written any more once it counts as closed.
+        if let Some(access) = self.file.take().map(|file| file.access()) {
+            self.lower.closed(self.ino, access);
+        }
     }
 }
 
@@ -69,13 +77,13 @@ impl WritableFile for DeviceWriter {
     }
 
     fn read(&self, offset: u64, target: &mut [u8]) -> Result<usize> {
-        self.file.read(offset, target).map_err(failed)
+        self.file()?.read(offset, target).map_err(failed)
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let mut written = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            match self.file.write(offset + extents_core::to_u64(written), rest, &self.who) {
+            match self.file()?.write(offset + extents_core::to_u64(written), rest, &self.who) {
                 Ok(0) => return Err(FsError::Lower(libc::EIO)),
                 Ok(length) => written += length,
                 Err(error) => return Err(failed(error)),
@@ -88,12 +96,12 @@ impl WritableFile for DeviceWriter {
     fn zero(&self, offset: u64, length: u64, unmap: bool) -> Result<()> {
         let mode = if unmap { libc::FALLOC_FL_PUNCH_HOLE } else { libc::FALLOC_FL_ZERO_RANGE };
         let mode = mode | libc::FALLOC_FL_KEEP_SIZE;
-        self.lower.allocate(&self.file, mode, offset, length, &self.who).map_err(failed)?;
+        self.lower.allocate(self.file()?, mode, offset, length, &self.who).map_err(failed)?;
         self.changed_range(offset, length);
         Ok(())
     }
 
     fn sync(&self) -> Result<()> {
-        self.file.sync(true).map_err(failed)
+        self.file()?.sync(true).map_err(failed)
     }
 }

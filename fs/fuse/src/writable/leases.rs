@@ -27,7 +27,11 @@ struct Held {
     guard: Option<ReadGuard>,
 }
 
-impl Lease for Held {}
+impl Lease for Held {
+    fn is_recalled(&self) -> bool {
+        self.file.state().is_changing()
+    }
+}
 
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,11 +87,11 @@ impl Leases for LowerLeases {
         let failed = |error: rustix::io::Errno| FsError::Lower(error.raw_os_error());
         let file = self.lower.open(ino.0, libc::O_RDONLY, false).map_err(failed)?;
         let mut held = Held { lower: Arc::clone(&self.lower), file, guard: None };
-        let guard = self
-            .lower
-            .read_media(&held.file, self.volume_size)
-            .map_err(failed)?
-            .ok_or(FsError::BeingWritten)?;
+        let guard = match self.lower.read_media(&held.file, self.volume_size) {
+            // Its map changes all the time.
+            Ok(None) | Err(rustix::io::Errno::AGAIN) => return Err(FsError::BeingWritten),
+            guard => guard.map_err(failed)?.ok_or(FsError::BeingWritten)?,
+        };
         let map = Arc::clone(&guard.map);
         held.guard = Some(guard);
         Ok((map, Arc::new(held)))
@@ -108,7 +112,7 @@ impl Leases for LowerLeases {
             writers: known.writers,
             appenders: known.appenders,
             reading: known.reading,
-            changes: self.lower.contents().changes(ino.0),
+            changes: self.lower.contents().changes_so_far(ino.0),
             engine_bytes: known.engine_bytes,
             kernel_bytes: known.kernel_bytes,
             ..Standing::new(served_by, why)

@@ -6,6 +6,8 @@
 //! while the file is clean, the lower mount otherwise.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use extents_core::Ino;
@@ -44,18 +46,19 @@ impl Writable {
         &self,
         file: &OpenFile,
         who: &Identity,
-        register: impl FnOnce() -> io::Result<BackingId>,
-    ) -> io::Result<Option<std::sync::Arc<BackingId>>> {
+        register: impl FnOnce(&OwnedFd) -> io::Result<BackingId>,
+    ) -> io::Result<Option<Arc<BackingId>>> {
         self.backings.take(file.ino(), || {
+            let backing = self.lower.backing(file)?;
             // What is written past us is written as whoever opened the file first: quotas and reserved blocks are theirs.
             let _acting = Assumed::for_writers(who);
-            register()
+            register(backing.as_ref().unwrap_or(file.file()))
         })
     }
 
     pub(super) fn reply_open(&self, file: OpenFile, who: &Identity, reply: ReplyOpen) {
         let engine = self.reads_by_engine(&file);
-        match self.backing(&file, who, || reply.open_backing(file.file())) {
+        match self.backing(&file, who, |backing| reply.open_backing(backing)) {
             Ok(Some(id)) => {
                 reply.opened_passthrough(self.add(file, engine), flags(engine), &id);
             }
@@ -72,7 +75,7 @@ impl Writable {
         let engine = self.reads_by_engine(&file);
         // Nothing that is being written is to be remembered.
         let ttl = self.ttl(found.ino);
-        match self.backing(&file, who, || reply.open_backing(file.file())) {
+        match self.backing(&file, who, |backing| reply.open_backing(backing)) {
             Ok(Some(id)) => {
                 reply.created_passthrough(
                     &ttl,
@@ -94,10 +97,13 @@ impl Writable {
         }
     }
 
-    pub(super) fn close(&self, open: &Opened) {
-        if let Opened::File { file, .. } = open {
-            self.backings.release(file.ino());
-            self.lower.close(file);
+    pub(super) fn close(&self, open: Arc<Opened>) {
+        if let Opened::File { file, .. } = &*open {
+            let (ino, access) = (file.ino(), file.access());
+            self.backings.release(ino);
+            // First, so that nobody finds it written any more once it counts as closed.
+            drop(open);
+            self.lower.closed(ino, access);
         }
     }
 

@@ -36,6 +36,9 @@ struct Inner {
     cached: bool,
     /// Whether the last block of a map that somebody may still read by is shared with another file.
     shared_end: bool,
+    /// Whether nobody can have it mapped for writing: it was looked at, and nobody opened it for writing since. A mapping
+    /// outlives the open that it was made by.
+    unmapped: bool,
     /// The volume itself says something else than the kernel's driver about where the bytes lie.
     disputed: bool,
 }
@@ -153,6 +156,25 @@ impl State {
         inner.reading > 0
     }
 
+    /// Notes that it may be mapped for writing from now on, by whoever opened it for writing.
+    pub(super) fn may_be_mapped(&self) {
+        self.inner.lock().unmapped = false;
+    }
+
+    /// Finds out by `look`, before the first append, whether nobody has the file mapped for writing.
+    pub(crate) fn look_before_append(&self, look: impl FnOnce() -> bool) {
+        let mut inner = self.inner.lock();
+        if inner.appenders == 1 && inner.writers == 0 && !inner.unmapped {
+            inner.unmapped = look();
+        }
+    }
+
+    /// Whether somebody may be writing in the middle of it: the media are not to be read.
+    #[must_use]
+    pub fn is_changing(&self) -> bool {
+        self.inner.lock().writers > 0
+    }
+
     /// Whether somebody may be writing.
     #[must_use]
     pub fn is_written(&self) -> bool {
@@ -165,9 +187,10 @@ impl State {
     }
 
     /// How often the file may have changed, for somebody who takes its map now.
-    pub(super) fn asked(&self) -> u32 {
+    pub(super) fn asked(&self, mapped: bool) -> u32 {
         let mut inner = self.inner.lock();
-        if inner.writers > 0 {
+        // An append looks like a mapping.
+        if inner.writers > 0 || mapped && inner.appenders == 0 {
             // They do not tell.
             inner.outdated();
         }
@@ -199,13 +222,14 @@ impl State {
     }
 
     /// Leave to read the media; none while somebody may write, or the volume disputes where they are. `load` gives the map
-    /// where it is not known; it is told how often the file changed.
+    /// where it is not known; it is told how often the file changed, and whether to look for mappings, and gives none where
+    /// somebody may write by one.
     ///
     /// # Errors
     /// Where the map cannot be had.
     pub(crate) fn read(
         self: &Arc<Self>,
-        load: impl FnOnce(u32) -> Result<Loaded>,
+        load: impl FnOnce(u32, bool) -> Result<Option<Loaded>>,
     ) -> Result<Option<ReadGuard>> {
         let mut inner = self.inner.lock();
         if inner.writers > 0 || inner.disputed {
@@ -214,7 +238,9 @@ impl State {
         let map = match &inner.map {
             Some(map) => Arc::clone(map),
             None => {
-                let loaded = load(inner.changes)?;
+                let look = !inner.unmapped || inner.appenders == 0;
+                let Some(loaded) = load(inner.changes, look)? else { return Ok(None) };
+                inner.unmapped = true;
                 if loaded.disputed {
                     inner.disputed = true;
                     return Ok(None);

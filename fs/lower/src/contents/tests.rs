@@ -7,15 +7,15 @@ use extents_core::{Extent, ExtentFlags, ExtentMapBuilder};
 use super::*;
 use crate::Result;
 
-fn map(_changes: u32) -> Result<Loaded> {
-    Ok(Loaded::default())
+fn map(_changes: u32, _look: bool) -> Result<Option<Loaded>> {
+    Ok(Some(Loaded::default()))
 }
 
 /// A file of 100 bytes in a block that another one has, too.
-fn shared(_changes: u32) -> Result<Loaded> {
+fn shared(_changes: u32, _look: bool) -> Result<Option<Loaded>> {
     let mut builder = ExtentMapBuilder::new(100, 0_u32, 1 << 20);
     builder.push(Extent { logical: 0, physical: 8192, length: 4096, flags: ExtentFlags::SHARED }).unwrap();
-    Ok(Loaded { map: builder.finish(), ..Loaded::default() })
+    Ok(Some(Loaded { map: builder.finish(), ..Loaded::default() }))
 }
 
 #[test]
@@ -34,12 +34,12 @@ fn map_after_a_writer_is_asked_for_anew() {
     let contents = Contents::default();
     let reader = contents.opened(7, Access::Read);
     drop(reader.read(map).unwrap());
-    assert!(reader.read(|_| panic!("the map is known")).unwrap().is_some());
+    assert!(reader.read(|_, _| panic!("the map is known")).unwrap().is_some());
     drop(contents.change(7));
     let mut asked = false;
-    let again = reader.read(|changes| {
+    let again = reader.read(|changes, look| {
         asked = true;
-        map(changes)
+        map(changes, look)
     });
     assert!(again.unwrap().is_some() && asked);
 }
@@ -88,15 +88,15 @@ fn growth_waits_for_nobody_and_the_next_map_is_a_new_one() {
         }
     });
     let reader = contents.opened(7, Access::Read);
-    let before = contents.changes(7);
+    let before = contents.changes(7, false);
     let guard = reader.read(map).unwrap().unwrap();
     drop(contents.grow(7));
     assert_eq!(told.load(Ordering::SeqCst), 1, "whoever reads by the old map is told");
-    assert_ne!(contents.changes(7), before);
+    assert_ne!(contents.changes(7, false), before);
     let mut asked = false;
-    let again = reader.read(|changes| {
+    let again = reader.read(|changes, look| {
         asked = true;
-        map(changes)
+        map(changes, look)
     });
     assert!(again.unwrap().is_some() && asked);
     drop(guard);
@@ -124,9 +124,9 @@ fn growth_from_a_shared_block_recalls_since_that_block_moves() {
 fn map_that_the_volume_disputes_lets_nobody_in_until_the_file_changes() {
     let contents = Contents::default();
     let reader = contents.opened(7, Access::Read);
-    let disputed = |_| Ok(Loaded { disputed: true, ..Loaded::default() });
+    let disputed = |_, _| Ok(Some(Loaded { disputed: true, ..Loaded::default() }));
     assert!(reader.read(disputed).unwrap().is_none());
-    assert!(reader.read(|_| panic!("it was asked")).unwrap().is_none());
+    assert!(reader.read(|_, _| panic!("it was asked")).unwrap().is_none());
     assert!(contents.standing(7).unwrap().disputed);
     drop(contents.change(7));
     assert!(reader.read(map).unwrap().is_some());
@@ -143,18 +143,59 @@ fn dispute_about_a_file_that_was_closed_lasts_until_it_changes() {
 }
 
 #[test]
+fn mapping_that_outlives_its_open_keeps_everybody_out_and_an_append_is_none() {
+    let contents = Contents::default();
+    let reader = contents.opened(7, Access::Read);
+    // Somebody opened it for writing, mapped it, and closed it.
+    contents.opened(7, Access::Write);
+    contents.closed(7, Access::Write);
+    assert!(
+        reader
+            .read(|_, look| {
+                assert!(look);
+                Ok(None)
+            })
+            .unwrap()
+            .is_none()
+    );
+    // Looked at before the append, it turns out that the mapping is still there.
+    contents.opened(7, Access::Append).look_before_append(|| false);
+    assert!(
+        reader
+            .read(|_, look| {
+                assert!(look);
+                Ok(None)
+            })
+            .unwrap()
+            .is_none()
+    );
+    contents.closed(7, Access::Append);
+    // And now it is gone.
+    contents.opened(7, Access::Append).look_before_append(|| true);
+    assert!(
+        reader
+            .read(|_, look| {
+                assert!(!look);
+                map(0, look)
+            })
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[test]
 fn changes_are_counted_also_for_files_that_were_closed_between() {
     let contents = Contents::default();
-    let before = contents.changes(7);
+    let before = contents.changes(7, false);
     contents.opened(7, Access::Write);
-    let during = contents.changes(7);
-    assert_ne!(contents.changes(7), during, "a writer may have written since");
+    let during = contents.changes(7, false);
+    assert_ne!(contents.changes(7, false), during, "a writer may have written since");
     contents.closed(7, Access::Write);
-    let after = contents.changes(7);
+    let after = contents.changes(7, false);
     assert!(before < during && during < after);
-    assert_eq!(contents.changes(7), after);
+    assert_eq!(contents.changes(7, false), after);
     contents.opened(7, Access::Read);
-    assert_eq!(contents.changes(7), after, "reading changes nothing");
+    assert_eq!(contents.changes(7, false), after, "reading changes nothing");
 }
 
 #[test]
