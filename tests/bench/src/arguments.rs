@@ -16,6 +16,9 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Reads, stats, listings and opens through mounts: kernel, fuse2fs, homifs and the in-memory ceiling.
     Mounts(MountArguments),
+    /// Writes, creations, removals and fsync through writable mounts beside the kernel's, and reads by the engine there
+    /// beside a read-only mount's.
+    Writes(WriteArguments),
     /// The parsers alone: whole-volume walk with maps, warm lookup, extent lookup, memory of a large map.
     Parser(ParserArguments),
     /// Memory that the daemon takes for each inode touched.
@@ -90,6 +93,31 @@ pub(crate) struct MountArguments {
     /// Use this image file through a loop device instead of a zram device.
     #[arg(long)]
     pub(crate) image: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WriteArguments {
+    /// The format of the volume.
+    #[arg(long, value_enum, default_value = "ext4")]
+    pub(crate) format: Format,
+    /// Rounds; in each, everybody takes a turn.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// Seconds for each measurement.
+    #[arg(long, default_value_t = 0.5)]
+    pub(crate) seconds: f64,
+    /// Size of the file that is read and written, in MiB.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) data_mib: u64,
+    /// Files that are made, looked at and removed.
+    #[arg(long, default_value_t = 3000)]
+    pub(crate) files: u32,
+    /// Only these measurements (part of their name).
+    #[arg(long)]
+    pub(crate) only: Vec<String>,
+    /// The daemon to measure [default: beside this program, then in PATH].
+    #[arg(long)]
+    pub(crate) homifs: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

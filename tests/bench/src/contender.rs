@@ -93,7 +93,8 @@ impl Who {
         let controller = if self == Self::VfioUser { Some(Controller::start(setting)?) } else { None };
         let mut daemon = match self {
             Self::Kernel => {
-                command("mount", &["-t", setting.format.name(), "-o", "ro", device, &mountpoint])?;
+                let how = if setting.options.starts_with("rw") { "rw" } else { "ro" };
+                command("mount", &["-t", setting.format.name(), "-o", how, device, &mountpoint])?;
                 return Ok(Mounted { root, daemon: None, _controller: controller });
             }
             Self::Fuse2fs => {

@@ -3,6 +3,7 @@
 pub(crate) mod namespace;
 pub(crate) mod reads;
 pub(crate) mod ring;
+pub(crate) mod writes;
 
 use std::time::{Duration, Instant};
 

@@ -17,6 +17,7 @@ mod parser;
 mod report;
 mod samples;
 mod targets;
+mod writes;
 
 use clap::Parser;
 
@@ -27,6 +28,7 @@ fn main() -> anyhow::Result<()> {
         Command::Mounts(arguments) => mounts::run(&arguments),
         Command::Parser(arguments) => parser::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
+        Command::Writes(arguments) => writes::run(&arguments),
         Command::Driver(arguments) => driver::run(&arguments),
         Command::Clients(arguments) => clients::run(&arguments),
         Command::Ceiling(arguments) => ceiling::run(&arguments),

@@ -1,0 +1,241 @@
+//! Mounts that are written: the kernel's own beside ours, and reads by the engine beside those of a read-only mount.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::arguments::{Who, WriteArguments};
+use crate::contender::{Mounted, Setting, homifs_program};
+use crate::contents::{self, Contents};
+use crate::load::reads::Caching::{Buffered, Direct};
+use crate::load::writes::{self, Step};
+use crate::load::{Done, reads, ring};
+use crate::medium::Medium;
+use crate::report::{machine, number, reached, right, table};
+use crate::samples::Samples;
+
+/// Who is measured, each on a device of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Kernel,
+    Writable,
+    /// A writable mount whose clean files the engine reads.
+    Engine,
+    ReadOnly,
+}
+
+impl Side {
+    const ALL: [Self; 4] = [Self::Kernel, Self::Writable, Self::Engine, Self::ReadOnly];
+
+    fn who(self) -> Who {
+        if self == Self::Kernel { Who::Kernel } else { Who::Homifs }
+    }
+
+    fn options(self) -> &'static str {
+        match self {
+            Self::Kernel | Self::Writable => "rw",
+            Self::Engine => "rw,reads=engine",
+            Self::ReadOnly => "ro",
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Writable => "homifs rw",
+            Self::Engine => "homifs rw, reads=engine",
+            Self::ReadOnly => "homifs ro",
+        }
+    }
+}
+
+struct Measurement {
+    name: &'static str,
+    unit: &'static str,
+    /// Who is compared with whom.
+    sides: [Side; 2],
+    /// What the first shall reach of the second, where that is said.
+    at_least: Option<f64>,
+    run: fn(&Mounted, &WriteArguments, Duration) -> Result<Done>,
+}
+
+const WRITERS: [Side; 2] = [Side::Writable, Side::Kernel];
+const READERS: [Side; 2] = [Side::Engine, Side::ReadOnly];
+
+const MEASUREMENTS: &[Measurement] = &[
+    Measurement {
+        name: "4 KiB random overwrites, buffered",
+        unit: "writes/s",
+        sides: WRITERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| writes::mixed(&on.root.path().join("data.bin"), Buffered, 0, limit),
+    },
+    Measurement {
+        name: "4 KiB random reads of an open file, buffered",
+        unit: "reads/s",
+        sides: WRITERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| writes::mixed(&on.root.path().join("data.bin"), Buffered, 100, limit),
+    },
+    Measurement {
+        name: "70 % reads, 30 % writes, buffered",
+        unit: "ops/s",
+        sides: WRITERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| writes::mixed(&on.root.path().join("data.bin"), Buffered, 70, limit),
+    },
+    Measurement {
+        name: "70 % reads, 30 % writes, O_DIRECT",
+        unit: "ops/s",
+        sides: WRITERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| writes::mixed(&on.root.path().join("data.bin"), Direct, 70, limit),
+    },
+    Measurement {
+        name: "1 MiB sequential overwrites, buffered",
+        unit: "MiB/s",
+        sides: WRITERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| writes::sequential(&on.root.path().join("data.bin"), Buffered, limit),
+    },
+    Measurement {
+        name: "1 MiB sequential overwrites, O_DIRECT",
+        unit: "MiB/s",
+        sides: WRITERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| writes::sequential(&on.root.path().join("data.bin"), Direct, limit),
+    },
+    Measurement {
+        name: "4 KiB appended and fsynced",
+        unit: "fsyncs/s",
+        sides: WRITERS,
+        at_least: None,
+        run: |on, _, limit| writes::durable(on.root.path(), limit),
+    },
+    Measurement {
+        name: "files made",
+        unit: "files/s",
+        sides: WRITERS,
+        at_least: None,
+        run: |on, with, _| writes::lives(on.root.path(), Step::Create, with.files),
+    },
+    Measurement {
+        name: "files looked at, caches dropped",
+        unit: "stats/s",
+        sides: WRITERS,
+        at_least: None,
+        run: |on, with, _| writes::lives(on.root.path(), Step::Stat, with.files),
+    },
+    Measurement {
+        name: "files removed",
+        unit: "files/s",
+        sides: WRITERS,
+        at_least: None,
+        run: |on, with, _| writes::lives(on.root.path(), Step::Unlink, with.files),
+    },
+    Measurement {
+        name: "4 KiB random by the engine, depth 1",
+        unit: "reads/s",
+        sides: READERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| reads::random(&on.root.path().join("data.bin"), Direct, 1, limit),
+    },
+    Measurement {
+        name: "4 KiB random by the engine, depth 32",
+        unit: "reads/s",
+        sides: READERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| ring::random(&on.root.path().join("data.bin"), 32, limit),
+    },
+    Measurement {
+        name: "1 MiB sequential by the engine",
+        unit: "MiB/s",
+        sides: READERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| reads::sequential(&on.root.path().join("data.bin"), Direct, limit),
+    },
+];
+
+type Results = BTreeMap<(usize, usize), Samples>;
+
+/// Runs the measurements and prints the table.
+pub(crate) fn run(arguments: &WriteArguments) -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "mounting needs root");
+    let contents = Contents { data_mib: arguments.data_mib, ..Contents::default() };
+    let settings: Vec<(Medium, Setting)> = Side::ALL
+        .into_iter()
+        .map(|side| {
+            let medium = Medium::zram((arguments.data_mib + 1024) << 20)?;
+            contents::make(medium.device(), arguments.format, &contents)?;
+            let setting = Setting {
+                format: arguments.format,
+                device: medium.device().to_owned(),
+                homifs: homifs_program(arguments.homifs.as_deref()),
+                options: side.options().to_owned(),
+                data_mib: arguments.data_mib,
+                names: 0,
+            };
+            Ok((medium, setting))
+        })
+        .collect::<Result<_>>()?;
+    let limit = Duration::from_secs_f64(arguments.seconds);
+    let mut results = Results::new();
+    for _ in 0..arguments.rounds {
+        let mounted: Vec<Mounted> = Side::ALL
+            .into_iter()
+            .zip(&settings)
+            .map(|(side, (_, setting))| side.who().mount(setting))
+            .collect::<Result<_>>()?;
+        for (index, measurement) in MEASUREMENTS.iter().enumerate() {
+            if !arguments.only.is_empty()
+                && !arguments.only.iter().any(|part| measurement.name.contains(part))
+            {
+                continue;
+            }
+            // One after the other, so that what disturbs the machine disturbs both.
+            for (place, side) in
+                Side::ALL.into_iter().enumerate().filter(|(_, side)| measurement.sides.contains(side))
+            {
+                let on = &mounted[place];
+                (measurement.run)(on, arguments, Duration::from_millis(30))?;
+                let done = (measurement.run)(on, arguments, limit)?;
+                ensure!(done.count > 0, "{} did nothing", side.label());
+                results.entry((index, place)).or_default().push(done.per_second);
+            }
+        }
+    }
+    print(arguments, &results);
+    Ok(())
+}
+
+fn print(arguments: &WriteArguments, results: &Results) {
+    println!(
+        "{} on zram, {} rounds of {} s\n{}\n",
+        arguments.format.name(),
+        arguments.rounds,
+        arguments.seconds,
+        machine()
+    );
+    let place = |wanted: Side| Side::ALL.iter().position(|&side| side == wanted).unwrap_or(0);
+    let header = ["what", "who", "median", "beside", "median", "unit", "ratio", "to reach", "reached"];
+    let mut list = table(&header);
+    for (index, measurement) in MEASUREMENTS.iter().enumerate() {
+        let [ours, theirs] = measurement.sides;
+        let given = results.get(&(index, place(ours))).zip(results.get(&(index, place(theirs))));
+        let Some((first, second)) = given else { continue };
+        let Some(ratio) = first.ratio_to(second) else { continue };
+        list.add_row(vec![
+            measurement.name.into(),
+            ours.label().into(),
+            right(first.median().map_or(String::new(), number)),
+            theirs.label().into(),
+            right(second.median().map_or(String::new(), number)),
+            measurement.unit.into(),
+            right(format!("{ratio:.2}x")),
+            right(measurement.at_least.map_or(String::new(), |least| format!("{least:.2}x"))),
+            measurement.at_least.map_or("", |least| reached(ratio >= least)).into(),
+        ]);
+    }
+    println!("{list}");
+}
