@@ -22,7 +22,7 @@ use crate::volume::Volume;
 /// Who looks at everything at the end.
 const LAST: u32 = 62;
 /// How long processes may take to end once their time is over.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a round is like.
 #[derive(Debug, Clone)]
@@ -67,7 +67,13 @@ impl Drop for Processes {
     fn drop(&mut self) {
         for (_, child) in &mut self.0 {
             let _ = child.kill();
-            let _ = child.wait();
+        }
+        // One that waits for the daemon ends with the mount, which goes after this.
+        let until = Instant::now() + Duration::from_secs(2);
+        for (_, child) in &mut self.0 {
+            while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
+                sleep(Duration::from_millis(5));
+            }
         }
     }
 }
