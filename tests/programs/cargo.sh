@@ -1,6 +1,6 @@
 # Cargo: a part of this project is built on the mount, sources and target there, and its tests are run; then nothing is
 # left to build.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154,SC2164
 needs cargo
 cp -a "$PROJECT/Cargo.toml" "$PROJECT/Cargo.lock" "$PROJECT/clippy.toml" "$MOUNT/"
 (cd "$PROJECT" && git ls-files -z -- engine extents fs gpu mount-helper tests) | (cd "$PROJECT" && tar -c --null -T -) |

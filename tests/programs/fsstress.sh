@@ -1,6 +1,6 @@
 # fsstress of fstests (FSSTRESS says where it is): several processes that do everything at random, and again after the
 # daemon was killed in the middle. What is left is for the volume's checker to judge.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154,SC2164
 fsstress=${FSSTRESS:-fsstress}
 needs "$fsstress"
 operations=${OPERATIONS:-5000}

@@ -1,6 +1,6 @@
 # fsx of fstests (FSX says where it is): random operations on one file, checked against a copy in memory; buffered, with
 # O_DIRECT, and by mappings, OPERATIONS (100,000) each.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154,SC2164
 fsx=${FSX:-fsx}
 needs "$fsx"
 operations=${OPERATIONS:-100000}

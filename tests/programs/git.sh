@@ -1,5 +1,5 @@
 # git: a clone, commits, gc and fsck; the objects and the files are those of a clone beside the mount.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154,SC2164
 needs git
 export HOME=$WORK GIT_CONFIG_NOSYSTEM=1
 git config --global user.name programs

@@ -1,5 +1,5 @@
 # pjdfstest (`cargo install pjdfstest`): each test that passes on the kernel's own mount of this format must pass here.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154,SC2164
 pjdfstest=${PJDFSTEST:-pjdfstest}
 needs "$pjdfstest" python3
 group=$(id -gn nobody)

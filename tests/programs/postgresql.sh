@@ -1,7 +1,7 @@
 # PostgreSQL: initdb and pgbench on the mount; clients note beside it what was committed; the daemon is killed meanwhile.
 # After recovery everything that was acknowledged is there, pgbench's sums agree, and amcheck and checksums find nothing.
-# shellcheck shell=bash
-bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1 || true)
+# shellcheck shell=bash disable=SC2034,SC2154,SC2164
+bin=$(find /usr/lib/postgresql -maxdepth 2 -name bin 2>/dev/null | sort -V | tail -n 1 || true)
 [[ $bin ]] || bin=$(dirname "$(command -v initdb || echo /missing/initdb)")
 [[ -x $bin/initdb ]] || { echo "PostgreSQL is not installed"; exit 77; }
 needs setpriv
@@ -12,6 +12,12 @@ mkdir "$acknowledged" "$socket" "$MOUNT/cluster"
 touch "$WORK/postgresql.log"
 chown "$user" "$acknowledged" "$socket" "$MOUNT/cluster" "$WORK/postgresql.log"
 cd "$WORK"
+stop_server() {
+    local server
+    server=$(head -n 1 "$MOUNT/cluster/postmaster.pid" 2>/dev/null || true)
+    [[ -z $server ]] || kill -QUIT "$server" 2>/dev/null || true
+}
+trap 'stop_server; clear_away' EXIT
 
 as_user() { setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups env HOME="$WORK" "$@"; }
 start() {

@@ -1,5 +1,5 @@
 # rsync: a tree is copied to the mount, changed, and copied again with --delete; it must be the same.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154,SC2164
 needs rsync
 tree=$WORK/tree
 mkdir "$tree"

@@ -1,5 +1,5 @@
 # The volume that a program runs on: made, mounted, its daemon killed, mounted again, checked.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154,SC2164
 
 readonly IMAGE=$WORK/disk.img MOUNT=$WORK/mount
 daemon=''
@@ -58,7 +58,12 @@ kill_daemon() {
 
 # Clears away the mount that a killed daemon left, and mounts the volume again.
 mount_after_kill() {
-    umount "$MOUNT"
+    local until=$((SECONDS + 20))
+    # Programs that were killed may still be on their way out.
+    until umount "$MOUNT" 2>/dev/null; do
+        ((SECONDS < until)) || fail "the mount that the daemon left is busy: $(fuser -vm "$MOUNT" 2>&1 || true)"
+        sleep 0.1
+    done
     mount_volume
 }
 
