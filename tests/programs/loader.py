@@ -65,7 +65,7 @@ def ways():
 def write(folder, announced, until):
     """Appends to files, some of which it opens anew each time, and announces how many records each has."""
     numbers, kept = random.Random(1), {file: open(path(folder, file), "ab", buffering=0) for file in range(0, FILES, 2)}
-    while time.monotonic() < until.value or sum(announced) < LEAST:
+    while time.monotonic() < until.value or sum(announced) < LEAST or 0 in announced:
         file = numbers.randrange(FILES)
         count = numbers.randrange(1, 20)
         data = b"".join(record(file, announced[file] + place) for place in range(count))
