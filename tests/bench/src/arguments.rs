@@ -109,6 +109,9 @@ pub(crate) struct WriteArguments {
     /// Size of the file that is read and written, in MiB.
     #[arg(long, default_value_t = 256)]
     pub(crate) data_mib: u64,
+    /// Further mount options for the engine's side.
+    #[arg(long, default_value = "")]
+    pub(crate) options: String,
     /// Files that are made, looked at and removed.
     #[arg(long, default_value_t = 3000)]
     pub(crate) files: u32,

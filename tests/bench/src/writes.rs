@@ -172,7 +172,12 @@ pub(crate) fn run(arguments: &WriteArguments) -> Result<()> {
                 format: arguments.format,
                 device: medium.device().to_owned(),
                 homifs: homifs_program(arguments.homifs.as_deref()),
-                options: side.options().to_owned(),
+                options: match side {
+                    Side::Engine if !arguments.options.is_empty() => {
+                        format!("{},{}", side.options(), arguments.options)
+                    }
+                    _ => side.options().to_owned(),
+                },
                 data_mib: arguments.data_mib,
                 names: 0,
             };
