@@ -56,7 +56,8 @@ impl AdminQueue {
         let transport: &Arc<dyn Transport> = &registers.transport;
         let limits = Limits { page_shift, max_transfer: 2 << page_shift, sgl: false };
         let entries = ENTRIES.min(entries);
-        let shape = Shape { queue: 0, slots: SLOTS.min(entries - 1), entries, stride, limits };
+        let slots = SLOTS.min(entries - 1);
+        let shape = Shape { queue: 0, slots, submissions: entries, completions: entries, stride, limits };
         let doorbells = transport.doorbells();
         let ring = Ring::new(transport, doorbells.as_ref(), shape, None)?;
         let answer = Shared::new(&**transport, ANSWER, 1 << page_shift)?;
@@ -64,7 +65,7 @@ impl AdminQueue {
     }
 
     pub(crate) fn entries(&self) -> u32 {
-        self.ring.shape().entries
+        self.ring.shape().submissions
     }
 
     /// Bus addresses of the submission and the completion queue.
@@ -208,9 +209,10 @@ impl AdminQueue {
     /// Creates the queue pair of a ring whose memory is as new; `vector` is the interrupt of its completions.
     pub(crate) fn create(&mut self, ring: &Ring, vector: Option<u16>) -> Result<(), DriverError> {
         let shape = *ring.shape();
-        let (queue, entries) = (shape.queue, shape.entries);
+        let (queue, entries) = (shape.queue, shape.completions);
         let command = admin::create_completion_queue(queue, entries, ring.completion_iova(), vector);
         self.call("creating a completion queue", command)?;
+        let entries = shape.submissions;
         let command = admin::create_submission_queue(queue, entries, ring.submission_iova(), queue, 0);
         if let Err(error) = self.call("creating a submission queue", command) {
             if !error.wants_reset() {
