@@ -50,14 +50,13 @@ impl AdminQueue {
         registers: Registers,
         stride: u8,
         page_shift: u32,
-        entries: u32,
         limit: Duration,
     ) -> Result<Self, DriverError> {
         let transport: &Arc<dyn Transport> = &registers.transport;
         let limits = Limits { page_shift, max_transfer: 2 << page_shift, sgl: false };
-        let entries = ENTRIES.min(entries);
-        let slots = SLOTS.min(entries - 1);
-        let shape = Shape { queue: 0, slots, submissions: entries, completions: entries, stride, limits };
+        // CAP.MQES bounds I/O queues only (NVMe Base Specification 2.1, section 3.1.4.1).
+        let shape =
+            Shape { queue: 0, slots: SLOTS, submissions: ENTRIES, completions: ENTRIES, stride, limits };
         let doorbells = transport.doorbells();
         let ring = Ring::new(transport, doorbells.as_ref(), shape, None)?;
         let answer = Shared::new(&**transport, ANSWER, 1 << page_shift)?;

@@ -22,7 +22,7 @@ pub(crate) struct Registers {
 /// What CAP says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Capabilities {
-    /// Most entries of a queue.
+    /// Most entries of an I/O queue.
     pub(crate) entries: u32,
     /// CAP.DSTRD.
     pub(crate) stride: u8,
