@@ -60,9 +60,9 @@ impl PciFunction for Liar {
 
     fn write(&self, offset: u64, source: &[u8]) -> Result<(), Errno> {
         let offset = u32::try_from(offset).map_err(|_| Errno::INVAL)?;
-        let done = match source {
-            &[a, b, c, d] => self.0.write32(offset, u32::from_le_bytes([a, b, c, d])),
-            &[a, b, c, d, e, f, g, h] => self.0.write64(offset, u64::from_le_bytes([a, b, c, d, e, f, g, h])),
+        let done = match *source {
+            [a, b, c, d] => self.0.write32(offset, u32::from_le_bytes([a, b, c, d])),
+            [a, b, c, d, e, f, g, h] => self.0.write64(offset, u64::from_le_bytes([a, b, c, d, e, f, g, h])),
             _ => return Err(Errno::INVAL),
         };
         done.map_err(|_| Errno::IO)
