@@ -225,7 +225,8 @@ impl QueuePair {
         self.push(token, blocks_command(NvmOpcode::COMPARE, nsid, lba, blocks)?, Some(memory))
     }
 
-    /// Lets the controller check that blocks can be read, without moving them.
+    /// Lets the controller check that blocks can be read, without moving them. It may take no more at a time than it
+    /// says (Verify Size Limit), and refuses what is longer.
     ///
     /// # Errors
     /// Where no place is free.
