@@ -233,7 +233,7 @@ fn over_device(blocks: u32) -> (Host, MemoryDevice) {
 fn device_behind_a_namespace_is_read_and_written_with_blocks_of_4096_too() {
     for block in [512, 4096] {
         let (mut host, device) = over_device(block);
-        let blocks = u32::try_from(16384 / block).unwrap();
+        let blocks = 16384 / block;
         let at = host.memory.take(16384 + 4096);
         let list = host.memory.words(&[at + 4096, at + 8192, at + 12288, at + 16384]);
         host.io_ok(nvm::read(1, 2, blocks).with_prps(at + 512, list));
