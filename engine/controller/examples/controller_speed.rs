@@ -118,9 +118,9 @@ fn measure(backing: &Arc<dyn Backing>, opcode: NvmOpcode, bytes: u64, time: Dura
             // A step that is no multiple of anything, so that blocks come in no order.
             block = (block + 977 * u64::from(blocks)) % last / u64::from(blocks) * u64::from(blocks);
             let sqe = if opcode == NvmOpcode::READ {
-                nvm::read(1, block, blocks)
+                nvm::read(1, block, blocks.into())
             } else {
-                nvm::write(1, block, blocks)
+                nvm::write(1, block, blocks.into())
             };
             host.push(host.with_data(sqe, buffer, bytes));
             buffer = (buffer + bytes) % BUFFERS;

@@ -299,15 +299,12 @@ impl Processor {
     fn verify(&mut self, shared: &Shared, sqe: &Sqe) -> Result<Status, Status> {
         let nsid = sqe.nsid.get();
         let (offset, length) = self.namespace(nsid)?.namespace.range(sqe.slba(), nvm::blocks(sqe).into())?;
-        let mut scratch = self.scratch(shared)?;
-        let most = shared.options.transfer_most();
-        let mut done = 0;
-        let mut outcome = Ok(());
-        while done < length && outcome.is_ok() {
-            let part = (length - done).min(most);
-            outcome = self.step(nsid, Operation::Read, offset + done, part, Some(&mut scratch));
-            done += part;
+        // The Verify Size Limit is that of transfers.
+        if length > shared.options.transfer_most() {
+            return Err(Status::INVALID_FIELD.final_());
         }
+        let mut scratch = self.scratch(shared)?;
+        let outcome = self.step(nsid, Operation::Read, offset, length, Some(&mut scratch));
         self.give_back(scratch);
         outcome.map(|()| Status::SUCCESS)
     }

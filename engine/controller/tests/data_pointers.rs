@@ -160,7 +160,7 @@ proptest! {
                 start
             }
         };
-        host.io_ok(nvm::read(1, slba, blocks).with_prps(first, second));
+        host.io_ok(nvm::read(1, slba, blocks.into()).with_prps(first, second));
         let mut read = Vec::new();
         for (place, page) in order.iter().enumerate() {
             let skip = if place == 0 { offset } else { 0 };
@@ -201,7 +201,7 @@ proptest! {
             next = Some(SglDescriptor::segment(at, u32::try_from(segment.len()).unwrap(), last));
         }
         let head = next.unwrap();
-        host.io_ok(nvm::write(1, slba, blocks).with_sgl(head));
+        host.io_ok(nvm::write(1, slba, blocks.into()).with_sgl(head));
         let mut stored = vec![0; length];
         backing.region().read(usize::try_from(slba).unwrap() * 512, &mut stored).unwrap();
         prop_assert!(stored == bytes);

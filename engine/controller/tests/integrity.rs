@@ -52,9 +52,9 @@ fn data_through_eight_queues_of_two_threads_is_what_a_model_says() {
                 let bytes = pattern(round * 100 + place, length);
                 host.memory.write(at, &bytes);
                 model[from..from + length].copy_from_slice(&bytes);
-                host.submit(queue, nvm::write(1, first, blocks).with_prps(at, second));
+                host.submit(queue, nvm::write(1, first, blocks.into()).with_prps(at, second));
             } else {
-                host.submit(queue, nvm::read(1, first, blocks).with_prps(at, second));
+                host.submit(queue, nvm::read(1, first, blocks.into()).with_prps(at, second));
                 commands.push((at, from, length));
             }
         }

@@ -28,9 +28,9 @@ pub fn blocks(sqe: &Sqe) -> u32 {
     (sqe.cdw12.get() & 0xffff) + 1
 }
 
-fn transfer(opcode: NvmOpcode, nsid: u32, slba: u64, blocks: u16, flags: u32) -> Sqe {
-    // Zero blocks cannot be asked for; the field is one less than the number.
-    let count = u32::from(blocks.saturating_sub(1));
+fn transfer(opcode: NvmOpcode, nsid: u32, slba: u64, blocks: u32, flags: u32) -> Sqe {
+    // Zero blocks cannot be asked for, nor more than 65,536; the field is one less than the number.
+    let count = blocks.saturating_sub(1).min(0xffff);
     Sqe { cdw12: (count | flags).into(), ..Sqe::new(opcode.0, nsid).with_slba(slba) }
 }
 
@@ -40,48 +40,48 @@ pub fn flush(nsid: u32) -> Sqe {
     Sqe::new(NvmOpcode::FLUSH.0, nsid)
 }
 
-/// Read `blocks` (at least one) blocks.
+/// Read `blocks` (1 to 65,536) blocks.
 #[must_use]
-pub fn read(nsid: u32, slba: u64, blocks: u16) -> Sqe {
+pub fn read(nsid: u32, slba: u64, blocks: u32) -> Sqe {
     transfer(NvmOpcode::READ, nsid, slba, blocks, 0)
 }
 
-/// Write `blocks` (at least one) blocks.
+/// Write `blocks` (1 to 65,536) blocks.
 #[must_use]
-pub fn write(nsid: u32, slba: u64, blocks: u16) -> Sqe {
+pub fn write(nsid: u32, slba: u64, blocks: u32) -> Sqe {
     transfer(NvmOpcode::WRITE, nsid, slba, blocks, 0)
 }
 
-/// Compare `blocks` (at least one) blocks with memory.
+/// Compare `blocks` (1 to 65,536) blocks with memory.
 #[must_use]
-pub fn compare(nsid: u32, slba: u64, blocks: u16) -> Sqe {
+pub fn compare(nsid: u32, slba: u64, blocks: u32) -> Sqe {
     transfer(NvmOpcode::COMPARE, nsid, slba, blocks, 0)
 }
 
-/// Let the controller read `blocks` (at least one) blocks for itself.
+/// Let the controller read `blocks` (1 to 65,536) blocks for itself.
 #[must_use]
-pub fn verify(nsid: u32, slba: u64, blocks: u16) -> Sqe {
+pub fn verify(nsid: u32, slba: u64, blocks: u32) -> Sqe {
     transfer(NvmOpcode::VERIFY, nsid, slba, blocks, 0)
 }
 
-/// Write zeros to `blocks` (at least one) blocks; with `deallocate` their space may be given back.
+/// Write zeros to `blocks` (1 to 65,536) blocks; with `deallocate` their space may be given back.
 #[must_use]
-pub fn write_zeroes(nsid: u32, slba: u64, blocks: u16, deallocate: bool) -> Sqe {
+pub fn write_zeroes(nsid: u32, slba: u64, blocks: u32, deallocate: bool) -> Sqe {
     let flags = if deallocate { DEALLOCATE } else { 0 };
     transfer(NvmOpcode::WRITE_ZEROES, nsid, slba, blocks, flags)
 }
 
 /// Dataset Management of `ranges` (1 to 256) ranges that the data pointer leads to; `attributes` are `DSM_*`.
 #[must_use]
-pub fn dataset_management(nsid: u32, ranges: u8, attributes: u32) -> Sqe {
-    let count = u32::from(ranges.saturating_sub(1));
+pub fn dataset_management(nsid: u32, ranges: u16, attributes: u32) -> Sqe {
+    let count = u32::from(ranges.saturating_sub(1).min(0xff));
     Sqe { cdw10: count.into(), cdw11: attributes.into(), ..Sqe::new(NvmOpcode::DATASET_MANAGEMENT.0, nsid) }
 }
 
 /// Copy `ranges` (1 to 256) source ranges of format 0, which the data pointer leads to, to `slba`.
 #[must_use]
-pub fn copy(nsid: u32, slba: u64, ranges: u8) -> Sqe {
-    let count = u32::from(ranges.saturating_sub(1));
+pub fn copy(nsid: u32, slba: u64, ranges: u16) -> Sqe {
+    let count = u32::from(ranges.saturating_sub(1).min(0xff));
     Sqe { cdw12: count.into(), ..Sqe::new(NvmOpcode::COPY.0, nsid).with_slba(slba) }
 }
 
@@ -136,7 +136,10 @@ mod tests {
         let sqe = read(7, 0x1_0000_0002, 8);
         assert_eq!((sqe.opcode, sqe.nsid.get(), sqe.slba(), sqe.cdw12.get()), (2, 7, 0x1_0000_0002, 7));
         assert_eq!(blocks(&sqe), 8);
-        assert_eq!(blocks(&write(1, 0, u16::MAX)), 65535);
+        assert_eq!(blocks(&write(1, 0, 65535)), 65535);
+        assert_eq!(blocks(&read(1, 0, 65536)), 65536, "as many as the field can say");
+        assert_eq!(blocks(&verify(1, 0, u32::MAX)), 65536);
+        assert_eq!(dataset_management(1, 256, 0).cdw10.get(), 255);
         assert_eq!(write_zeroes(1, 0, 1, true).cdw12.get(), 1 << 25);
         assert_eq!(dataset_management(1, 3, DSM_DEALLOCATE).cdw10.get(), 2);
         assert_eq!(copy(1, 9, 2).cdw12.get(), 1);

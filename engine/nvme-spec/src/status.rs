@@ -81,6 +81,12 @@ statuses! {
     TRANSIENT_TRANSPORT_ERROR = 0x022, "Transient Transport Error";
     LOCKDOWN = 0x023, "Command Prohibited by Command and Feature Lockdown";
     MEDIA_NOT_READY = 0x024, "Admin Command Media Not Ready";
+    INVALID_KEY_TAG = 0x025, "Invalid Key Tag";
+    HOST_DISPERSED_NOT_ENABLED = 0x026, "Host Dispersed Namespace Support Not Enabled";
+    HOST_ID_NOT_INITIALIZED = 0x027, "Host Identifier Not Initialized";
+    INCORRECT_KEY = 0x028, "Incorrect Key";
+    FDP_DISABLED = 0x029, "FDP Disabled";
+    INVALID_PLACEMENT_HANDLES = 0x02a, "Invalid Placement Handle List";
     LBA_OUT_OF_RANGE = 0x080, "LBA Out of Range";
     CAPACITY_EXCEEDED = 0x081, "Capacity Exceeded";
     NAMESPACE_NOT_READY = 0x082, "Namespace Not Ready";
@@ -98,10 +104,15 @@ statuses! {
     INVALID_INTERRUPT_VECTOR = 0x108, "Invalid Interrupt Vector";
     INVALID_LOG_PAGE = 0x109, "Invalid Log Page";
     INVALID_FORMAT = 0x10a, "Invalid Format";
+    FIRMWARE_NEEDS_CONVENTIONAL_RESET = 0x10b, "Firmware Activation Requires Conventional Reset";
     INVALID_QUEUE_DELETION = 0x10c, "Invalid Queue Deletion";
     FEATURE_NOT_SAVEABLE = 0x10d, "Feature Identifier Not Saveable";
     FEATURE_NOT_CHANGEABLE = 0x10e, "Feature Not Changeable";
     FEATURE_NOT_NAMESPACE_SPECIFIC = 0x10f, "Feature Not Namespace Specific";
+    FIRMWARE_NEEDS_SUBSYSTEM_RESET = 0x110, "Firmware Activation Requires NVM Subsystem Reset";
+    FIRMWARE_NEEDS_CONTROLLER_RESET = 0x111, "Firmware Activation Requires Controller Level Reset";
+    FIRMWARE_NEEDS_MORE_TIME = 0x112, "Firmware Activation Requires Maximum Time Violation";
+    FIRMWARE_PROHIBITED = 0x113, "Firmware Activation Prohibited";
     OVERLAPPING_RANGE = 0x114, "Overlapping Range";
     INSUFFICIENT_CAPACITY = 0x115, "Namespace Insufficient Capacity";
     NAMESPACE_ID_UNAVAILABLE = 0x116, "Namespace Identifier Unavailable";
@@ -110,7 +121,23 @@ statuses! {
     NAMESPACE_NOT_ATTACHED = 0x11a, "Namespace Not Attached";
     THIN_PROVISIONING_NOT_SUPPORTED = 0x11b, "Thin Provisioning Not Supported";
     CONTROLLER_LIST_INVALID = 0x11c, "Controller List Invalid";
+    SELF_TEST_IN_PROGRESS = 0x11d, "Device Self-test In Progress";
+    BOOT_PARTITION_WRITE_PROHIBITED = 0x11e, "Boot Partition Write Prohibited";
     INVALID_CONTROLLER_ID = 0x11f, "Invalid Controller Identifier";
+    INVALID_SECONDARY_STATE = 0x120, "Invalid Secondary Controller State";
+    INVALID_RESOURCE_COUNT = 0x121, "Invalid Number of Controller Resources";
+    INVALID_RESOURCE_ID = 0x122, "Invalid Resource Identifier";
+    SANITIZE_PROHIBITED = 0x123, "Sanitize Prohibited While Persistent Memory Region is Enabled";
+    ANA_GROUP_INVALID = 0x124, "ANA Group Identifier Invalid";
+    ANA_ATTACH_FAILED = 0x125, "ANA Attach Failed";
+    INSUFFICIENT_FREE_SPACE = 0x126, "Insufficient Capacity";
+    ATTACHMENT_LIMIT_EXCEEDED = 0x127, "Namespace Attachment Limit Exceeded";
+    PROHIBITION_NOT_SUPPORTED = 0x128, "Prohibition of Command Execution Not Supported";
+    COMMAND_SET_NOT_SUPPORTED = 0x129, "I/O Command Set Not Supported";
+    COMMAND_SET_NOT_ENABLED = 0x12a, "I/O Command Set Not Enabled";
+    COMMAND_SETS_REJECTED = 0x12b, "I/O Command Set Combination Rejected";
+    INVALID_COMMAND_SET = 0x12c, "Invalid I/O Command Set";
+    IDENTIFIER_UNAVAILABLE = 0x12d, "Identifier Unavailable";
     CONFLICTING_ATTRIBUTES = 0x180, "Conflicting Attributes";
     INVALID_PROTECTION_INFORMATION = 0x181, "Invalid Protection Information";
     WRITE_TO_READ_ONLY_RANGE = 0x182, "Attempted Write to Read Only Range";
@@ -118,6 +145,9 @@ statuses! {
     INVALID_COMMAND_ID = 0x184, "Invalid Command ID";
     INCOMPATIBLE_NAMESPACE = 0x185, "Incompatible Namespace or Format";
     FAST_COPY_NOT_POSSIBLE = 0x186, "Fast Copy Not Possible";
+    OVERLAPPING_IO_RANGE = 0x187, "Overlapping I/O Range";
+    NAMESPACE_NOT_REACHABLE = 0x188, "Namespace Not Reachable";
+    INSUFFICIENT_RESOURCES = 0x189, "Insufficient Resources";
 
     // Media and data (Base, figure 104; NVM, figure 16).
     WRITE_FAULT = 0x280, "Write Fault";
@@ -128,9 +158,13 @@ statuses! {
     COMPARE_FAILURE = 0x285, "Compare Failure";
     ACCESS_DENIED = 0x286, "Access Denied";
     UNWRITTEN_BLOCK = 0x287, "Deallocated or Unwritten Logical Block";
+    STORAGE_TAG_CHECK_ERROR = 0x288, "End-to-End Storage Tag Check Error";
 
     // Path (Base, figure 105).
     INTERNAL_PATH_ERROR = 0x300, "Internal Path Error";
+    ANA_PERSISTENT_LOSS = 0x301, "Asymmetric Access Persistent Loss";
+    ANA_INACCESSIBLE = 0x302, "Asymmetric Access Inaccessible";
+    ANA_TRANSITION = 0x303, "Asymmetric Access Transition";
     CONTROLLER_PATHING_ERROR = 0x360, "Controller Pathing Error";
     HOST_PATHING_ERROR = 0x370, "Host Pathing Error";
     ABORTED_BY_HOST = 0x371, "Command Aborted By Host";

@@ -50,13 +50,13 @@ impl AdminQueue {
         registers: Registers,
         stride: u8,
         page_shift: u32,
-        entries: u32,
         limit: Duration,
     ) -> Result<Self, DriverError> {
         let transport: &Arc<dyn Transport> = &registers.transport;
         let limits = Limits { page_shift, max_transfer: 2 << page_shift, sgl: false };
-        let entries = ENTRIES.min(entries);
-        let shape = Shape { queue: 0, slots: SLOTS.min(entries - 1), entries, stride, limits };
+        // CAP.MQES bounds I/O queues only (NVMe Base Specification 2.1, section 3.1.4.1).
+        let shape =
+            Shape { queue: 0, slots: SLOTS, submissions: ENTRIES, completions: ENTRIES, stride, limits };
         let doorbells = transport.doorbells();
         let ring = Ring::new(transport, doorbells.as_ref(), shape, None)?;
         let answer = Shared::new(&**transport, ANSWER, 1 << page_shift)?;
@@ -64,7 +64,7 @@ impl AdminQueue {
     }
 
     pub(crate) fn entries(&self) -> u32 {
-        self.ring.shape().entries
+        self.ring.shape().submissions
     }
 
     /// Bus addresses of the submission and the completion queue.
@@ -208,9 +208,10 @@ impl AdminQueue {
     /// Creates the queue pair of a ring whose memory is as new; `vector` is the interrupt of its completions.
     pub(crate) fn create(&mut self, ring: &Ring, vector: Option<u16>) -> Result<(), DriverError> {
         let shape = *ring.shape();
-        let (queue, entries) = (shape.queue, shape.entries);
+        let (queue, entries) = (shape.queue, shape.completions);
         let command = admin::create_completion_queue(queue, entries, ring.completion_iova(), vector);
         self.call("creating a completion queue", command)?;
+        let entries = shape.submissions;
         let command = admin::create_submission_queue(queue, entries, ring.submission_iova(), queue, 0);
         if let Err(error) = self.call("creating a submission queue", command) {
             if !error.wants_reset() {

@@ -68,13 +68,8 @@ impl Controller {
             }
             disable(&registers, &capabilities)?;
         }
-        let mut admin = AdminQueue::new(
-            registers,
-            capabilities.stride,
-            capabilities.page_shift,
-            capabilities.entries,
-            options.admin_timeout,
-        )?;
+        let mut admin =
+            AdminQueue::new(registers, capabilities.stride, capabilities.page_shift, options.admin_timeout)?;
         let mut shadows = None;
         let properties = match enable(&mut admin, capabilities, &options, &mut shadows) {
             Ok(properties) => properties,

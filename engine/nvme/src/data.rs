@@ -67,8 +67,9 @@ pub(crate) struct Lists {
     start: usize,
     each: usize,
     limits: Limits,
-    /// The bits of an address that are a place in a page.
+    /// The bits of an address that are a place in a page, and its bytes.
     inside: u64,
+    page: u64,
     /// Where the pages that a place lists start, and how many are listed. Commands often come again to the same
     /// memory, and then find their list as it should be.
     listed: Box<[(u64, usize)]>,
@@ -80,6 +81,7 @@ impl Lists {
             start,
             each: list_bytes(&limits),
             inside: (1 << limits.page_shift) - 1,
+            page: 1 << limits.page_shift,
             limits,
             listed: vec![(0, 0); places].into_boxed_slice(),
         }
@@ -94,14 +96,14 @@ impl Lists {
         }
         // A page is never more than a command moves, and never ends beyond the last address.
         let end = (run.iova & inside) + length;
-        if end <= inside + 1 {
+        if end <= self.page {
             return Ok(Pointer { flags: 0, words: [run.iova, 0] });
         }
         if run.length > self.limits.max_transfer || run.iova > u64::MAX - length {
             return Err(Unfit::TooLong);
         }
         let second = (run.iova | inside) + 1;
-        if end <= 2 * (inside + 1) {
+        if end <= 2 * self.page {
             return Ok(Pointer { flags: 0, words: [run.iova, second] });
         }
         if self.limits.sgl {

@@ -20,6 +20,10 @@ const BATCHES: u32 = 64;
 /// ...and once in so many looks that found nothing.
 const LOOKS: u32 = 256;
 
+/// Entries of a completion queue beyond those that commands need, so that the controller seldom has to be told how far
+/// its completions were taken.
+const SPARE: u32 = 64;
+
 /// One I/O queue pair of a controller, owned by one thread at a time.
 ///
 /// A command that was taken ends exactly once, by [`reap`](Self::reap), whatever the controller does. Its memory must
@@ -53,15 +57,15 @@ impl QueuePair {
     pub(crate) fn new(controller: Arc<Controller>, number: u16) -> Result<Self, DriverError> {
         let properties = controller.properties();
         let capabilities = &properties.capabilities;
-        // A quarter more places than commands need, so that the controller seldom has to be told how far its completions
-        // were taken. No more than that: queues that leave the cores' first caches make each command twice as dear.
         let wanted = controller.options().queue_depth.clamp(1, MOST_SLOTS);
-        let entries = (wanted + wanted / 4 + 1).next_power_of_two();
-        let entries = entries.min(capabilities.entries);
+        let slots = wanted.min(capabilities.entries - 1);
         let shape = Shape {
             queue: number,
-            slots: wanted.min(entries - 1),
-            entries,
+            slots,
+            // Not one entry more than there can be commands: each line of the queue that is touched in a round travels
+            // between two cores twice.
+            submissions: slots + 1,
+            completions: (slots + 1 + SPARE).min(capabilities.entries),
             stride: capabilities.stride,
             limits: properties.limits,
         };
@@ -221,7 +225,8 @@ impl QueuePair {
         self.push(token, blocks_command(NvmOpcode::COMPARE, nsid, lba, blocks)?, Some(memory))
     }
 
-    /// Lets the controller check that blocks can be read, without moving them.
+    /// Lets the controller check that blocks can be read, without moving them. It may take no more at a time than it
+    /// says (Verify Size Limit), and refuses what is longer.
     ///
     /// # Errors
     /// Where no place is free.

@@ -22,7 +22,7 @@ pub(crate) struct Registers {
 /// What CAP says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Capabilities {
-    /// Most entries of a queue, rounded down to a power of two.
+    /// Most entries of an I/O queue.
     pub(crate) entries: u32,
     /// CAP.DSTRD.
     pub(crate) stride: u8,
@@ -65,8 +65,7 @@ impl Registers {
                 "its smallest memory page has 2^{smallest} bytes; 64 KiB is the most"
             ));
         }
-        // Rings of powers of two need no division.
-        let entries = 1 << (u32::from(cap.mqes()) + 1).ilog2();
+        let entries = u32::from(cap.mqes()) + 1;
         if entries < 2 {
             return unsupported("its queues have one entry (CAP.MQES is 0); two are the fewest".to_owned());
         }

@@ -87,13 +87,16 @@ pub(crate) struct Command {
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     token: u64,
-    /// Submission queue and command identifier, as a completion has them in its second half from bit 16 on. The
-    /// identifier is the place and above it a number that grows when a command goes out and when it has ended: odd
-    /// numbers are out.
-    key: u32,
+    /// What the second half of its completion is under [`Ring::known`]: the submission queue and the command
+    /// identifier, which is the place and above it a number that grows with every command. With [`FREE`], which no
+    /// completion has there, the place is free.
+    answer: u64,
     /// The tick at which the command was submitted; or the next place that is free.
     since: u32,
 }
+
+/// A bit that is not looked at in completions.
+const FREE: u64 = 1;
 
 /// The shape of a queue pair.
 #[derive(Debug, Clone, Copy)]
@@ -102,8 +105,11 @@ pub(crate) struct Shape {
     pub(crate) queue: u16,
     /// Commands that can be out.
     pub(crate) slots: u32,
-    /// Entries of each queue: a power of two, more than `slots`.
-    pub(crate) entries: u32,
+    /// Entries of the submission queue: more than `slots`, so that there is room for whatever has a place.
+    pub(crate) submissions: u32,
+    /// Entries of the completion queue: more than `slots`. With some to spare, the controller need not be told of each
+    /// completion that was taken.
+    pub(crate) completions: u32,
     /// CAP.DSTRD.
     pub(crate) stride: u8,
     pub(crate) limits: Limits,
@@ -117,7 +123,8 @@ pub(crate) struct Ring {
     submission: Words,
     completion: Words,
     submission_offset: usize,
-    entries: usize,
+    submissions: usize,
+    completions: usize,
     /// The next entry to write, and as far as the controller was told.
     tail: usize,
     rung: usize,
@@ -127,9 +134,12 @@ pub(crate) struct Ring {
     phase: u64,
     unacknowledged: usize,
     acknowledge: usize,
-    /// The bits of an identifier that are the place, and the lowest one above them, as a slot's key has it.
+    /// The bits of an identifier that are the place, and the lowest one above them, as a slot's answer has it.
     index: u64,
-    step: u32,
+    step: u64,
+    /// The bits of a completion's second half that must be as the slot's answer: identifier, queue, and of the
+    /// submission queue's head those that no place in it has.
+    known: u64,
     slots: Box<[Slot]>,
     /// The place that the next command gets.
     free: u32,
@@ -154,10 +164,11 @@ impl Ring {
         shadows: Option<[Shadow; 2]>,
     ) -> Result<Self, DriverError> {
         let page = 1_usize << shape.limits.page_shift;
-        let entries = to_usize(shape.entries.into());
+        let submissions = to_usize(shape.submissions.into());
+        let completions = to_usize(shape.completions.into());
         let slots = to_usize(shape.slots.min(MOST_SLOTS).into());
-        let submission = (entries * CQE).next_multiple_of(page);
-        let lists = (submission + entries * SQE).next_multiple_of(page);
+        let submission = (completions * CQE).next_multiple_of(page);
+        let lists = (submission + submissions * SQE).next_multiple_of(page);
         let length = lists + slots * list_bytes(&shape.limits);
         let memory = Shared::new(&**transport, length, page)?;
         let words = |offset, length| {
@@ -176,27 +187,31 @@ impl Ring {
         };
         // One place more than there are commands, so that no identifier is all ones: that one is reserved.
         let index = to_u64((slots + 1).next_power_of_two()) - 1;
-        let queue = u32::from(shape.queue);
-        let slot = |place: u32| Slot { token: 0, key: place << 16 | queue, since: place + 1 };
+        let queue = u64::from(shape.queue) << 16;
+        let slot =
+            |place: u32| Slot { token: 0, answer: u64::from(place) << 32 | queue | FREE, since: place + 1 };
+        let beyond = !(to_u64(submissions.next_power_of_two()) - 1) & 0xffff;
         let mut places: Box<[Slot]> = (0..low32(to_u64(slots))).map(slot).collect();
         if let Some(last) = places.last_mut() {
             last.since = NONE;
         }
         Ok(Self {
             shape,
-            submission: words(submission, entries * SQE)?,
-            completion: words(0, entries * CQE)?,
+            submission: words(submission, submissions * SQE)?,
+            completion: words(0, completions * CQE)?,
             submission_offset: submission,
-            entries,
+            submissions,
+            completions,
             tail: 0,
             rung: 0,
             head: 0,
             phase: PHASE,
             unacknowledged: 0,
             // A queue that has just room for what is out must be told of each at once.
-            acknowledge: ACKNOWLEDGE.min(entries.saturating_sub(slots) / 2).max(1),
+            acknowledge: ACKNOWLEDGE.min(completions.saturating_sub(slots + 1)).max(1),
             index,
-            step: low32(index + 1) << 16,
+            step: (index + 1) << 32,
+            known: 0xffff_ffff_0000 | beyond,
             slots: places,
             free: 0,
             out: 0,
@@ -296,9 +311,9 @@ impl Ring {
         self.out += 1;
         slot.token = token;
         slot.since = self.tick;
-        slot.key = slot.key.wrapping_add(self.step);
-        self.tail = (self.tail + 1) & (self.entries - 1);
-        Some((entry, u64::from(slot.key & 0xffff_0000)))
+        slot.answer = slot.answer.wrapping_add(self.step) & self.known;
+        self.tail = if self.tail + 1 == self.submissions { 0 } else { self.tail + 1 };
+        Some((entry, slot.answer >> 16 & 0xffff_0000))
     }
 
     /// Lets the controller see what was put into the queue.
@@ -307,7 +322,7 @@ impl Ring {
         if self.tail == self.rung {
             return Ok(());
         }
-        let batch = self.tail.wrapping_sub(self.rung) & (self.entries - 1);
+        let batch = self.tail.checked_sub(self.rung).unwrap_or(self.tail);
         self.rung = self.tail;
         // As many lines again come from the controller's core while this batch's completions are taken.
         let (places, _) = self.submission.as_chunks::<{ SQE / 8 }>();
@@ -321,43 +336,48 @@ impl Ring {
     /// [`take_fault`](Self::take_fault); such an entry ends no command.
     #[inline]
     pub(crate) fn reap(&mut self, max: usize, mut each: impl FnMut(Completed)) -> usize {
+        let before = self.faults;
+        let mut seen = self.reap_straight(max, &mut each);
+        while self.head == self.completions {
+            (self.head, self.phase) = (0, self.phase ^ PHASE);
+            seen += self.reap_straight(max - seen, &mut each);
+        }
+        self.unacknowledged += seen;
+        let ended = seen - to_usize(self.faults.wrapping_sub(before).into());
+        self.out -= ended;
+        ended
+    }
+
+    /// As [`reap`](Self::reap), as far as the end of the queue; counts entries that end no command too.
+    #[inline]
+    fn reap_straight(&mut self, max: usize, each: &mut impl FnMut(Completed)) -> usize {
         let (places, _) = self.completion.as_chunks::<{ CQE / 8 }>();
-        let (slots, step, mask) = (&mut *self.slots, self.step, self.entries - 1);
-        let (mut head, mut phase, mut free) = (self.head, self.phase, self.free);
-        let beyond = !low32(to_u64(mask)) & 0xffff;
-        let (mut seen, before) = (0, self.faults);
-        while seen < max {
-            let Some([first, word]) = places.get(head) else { break };
+        let (slots, index, known, phase) = (&mut *self.slots, self.index, self.known, self.phase);
+        let (mut free, mut seen) = (self.free, 0);
+        let end = self.completions.min(self.head.saturating_add(max));
+        for [first, word] in places.get(self.head..end).unwrap_or_default() {
             // Acquire: what the controller wrote before (the data, the first half) is there.
             let word = u64::from_le(word.load(Ordering::Acquire));
             if (word ^ phase) & PHASE != 0 {
                 break;
             }
             seen += 1;
-            head = (head + 1) & mask;
-            if head == 0 {
-                phase ^= PHASE;
-            }
-            let (place, key) = ((word >> 32) & self.index, low32(word >> 16));
-            // It must be out, and the head of the submission queue must lie within it.
-            let wrong = (!key & step) | (low32(word) & beyond);
-            let slot = slots.get_mut(to_usize(place)).filter(|slot| (slot.key ^ key) | wrong == 0);
+            let place = (word >> 32) & index;
+            let slot = slots.get_mut(to_usize(place)).filter(|slot| slot.answer == word & known);
             let Some(slot) = slot else {
                 Fault::note(&mut self.fault, &mut self.faults, word);
                 continue;
             };
-            slot.key = slot.key.wrapping_add(step);
+            slot.answer |= FREE;
             slot.since = free;
             free = low32(place);
             let status = Status(low16(word >> STATUS));
             let dw0 = low32(u64::from_le(first.load(Ordering::Relaxed)));
             each(Completed { token: slot.token, status, dw0, held: false });
         }
-        (self.head, self.phase, self.free) = (head, phase, free);
-        self.unacknowledged += seen;
-        let ended = seen - to_usize(self.faults.wrapping_sub(before).into());
-        self.out -= ended;
-        ended
+        self.free = free;
+        self.head += seen;
+        seen
     }
 
     /// Whether there is an entry to be taken.
@@ -399,16 +419,15 @@ impl Ring {
 
     /// The identifiers of commands that were submitted before `tick`.
     pub(crate) fn older_than(&self, tick: u32) -> impl Iterator<Item = u16> {
-        let step = self.step;
-        let late = move |slot: &&Slot| slot.key & step != 0 && slot.since < tick;
-        self.slots.iter().filter(late).map(|slot| low16(u64::from(slot.key >> 16)))
+        let late = move |slot: &&Slot| slot.answer & FREE == 0 && slot.since < tick;
+        self.slots.iter().filter(late).map(|slot| low16(slot.answer >> 32))
     }
 
     /// Takes back every command that is out, and makes the queue as new. For when the controller does not know the
     /// queue any more; where it may still write to it, [give it up](Self::give_up) instead.
     pub(crate) fn restart(&mut self, lost: &mut Vec<u64>) {
         self.take_back(lost);
-        self.memory.clear(0, self.submission_offset + self.entries * SQE);
+        self.memory.clear(0, self.submission_offset + self.submissions * SQE);
         (self.tail, self.rung, self.head, self.phase, self.unacknowledged) = (0, 0, 0, PHASE, 0);
         self.submission_bell.restart();
         self.completion_bell.restart();
@@ -418,8 +437,8 @@ impl Ring {
     /// Takes back every command that is out.
     pub(crate) fn take_back(&mut self, lost: &mut Vec<u64>) {
         for (place, slot) in (0..).zip(&mut self.slots) {
-            if slot.key & self.step != 0 {
-                slot.key = slot.key.wrapping_add(self.step);
+            if slot.answer & FREE == 0 {
+                slot.answer |= FREE;
                 slot.since = self.free;
                 self.free = place;
                 lost.push(slot.token);

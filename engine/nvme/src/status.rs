@@ -45,7 +45,7 @@ pub fn errno(status: Status) -> i32 {
         // Not allowed.
         Status::OPERATION_DENIED | Status::LOCKDOWN | Status::ACCESS_DENIED => EACCES,
         Status::NAMESPACE_WRITE_PROTECTED | Status::WRITE_TO_READ_ONLY_RANGE => EROFS,
-        Status::CAPACITY_EXCEEDED | Status::INSUFFICIENT_CAPACITY => ENOSPC,
+        Status::CAPACITY_EXCEEDED | Status::INSUFFICIENT_CAPACITY | Status::INSUFFICIENT_FREE_SPACE => ENOSPC,
 
         // Not now.
         Status::COMMAND_INTERRUPTED | Status::MEDIA_NOT_READY | Status::NAMESPACE_NOT_READY => EAGAIN,
@@ -58,14 +58,15 @@ pub fn errno(status: Status) -> i32 {
 
         // Not there.
         Status::INVALID_NAMESPACE | Status::NAMESPACE_NOT_ATTACHED => ENODEV,
-        Status(0x301) => ENXIO,          // Asymmetric Access Persistent Loss
-        Status(0x302 | 0x303) => EAGAIN, // Asymmetric Access Inaccessible, in Transition
+        Status::ANA_PERSISTENT_LOSS => ENXIO,
+        Status::ANA_INACCESSIBLE | Status::ANA_TRANSITION => EAGAIN,
 
         // The blocks are not what they should be.
         Status::UNRECOVERED_READ_ERROR | Status::UNWRITTEN_BLOCK => ENODATA,
         Status::GUARD_CHECK_ERROR
         | Status::APPLICATION_TAG_CHECK_ERROR
-        | Status::REFERENCE_TAG_CHECK_ERROR => EILSEQ,
+        | Status::REFERENCE_TAG_CHECK_ERROR
+        | Status::STORAGE_TAG_CHECK_ERROR => EILSEQ,
         Status::COMPARE_FAILURE => EBADE,
 
         // Ended by somebody.

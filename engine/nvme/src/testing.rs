@@ -178,6 +178,12 @@ impl Mock {
         self.memory.len()
     }
 
+    /// The memory that it reaches, for those who put it behind something else.
+    #[must_use]
+    pub fn memory(&self) -> &AddressSpace {
+        &self.memory
+    }
+
     /// What the volume holds.
     #[must_use]
     pub fn disk(&self) -> Vec<u8> {

@@ -41,10 +41,10 @@ pub(crate) fn run(arguments: &DriverArguments) -> Result<()> {
         return solo(arguments);
     }
     println!("{}", machine());
-    let mut rows = table(&["read", "depth", "data", "doorbell", "ns", "lowest", "reach"]);
+    let mut rows = table(&["read", "depth", "data", "doorbell", "ns", "lowest", "waiting", "reach"]);
     for depth in [32, 128, 256] {
         let times = bare::measure(depth, arguments.rounds, arguments.commands)?;
-        let (lowest, median, _) = times.spread().context("no round was measured")?;
+        let (lowest, median, _) = times.busy.spread().context("no round was measured")?;
         rows.add_row([
             right("bare loop"),
             right(depth),
@@ -52,12 +52,13 @@ pub(crate) fn run(arguments: &DriverArguments) -> Result<()> {
             right("for a batch"),
             right(number(median)),
             right(number(lowest)),
+            right(number(times.waiting.median().unwrap_or(0.0))),
             right(""),
         ]);
     }
     for case in cases(arguments) {
         let times = measure(case, arguments)?;
-        let (lowest, median, _) = times.spread().context("no round was measured")?;
+        let (lowest, median, _) = times.busy.spread().context("no round was measured")?;
         let goal = REACH.iter().find(|(bytes, _)| *bytes == case.bytes);
         let goal = goal.filter(|_| case.depth == 128 && case.batched).map(|(_, most)| *most);
         let reach = goal.map_or(String::new(), |most| {
@@ -70,6 +71,7 @@ pub(crate) fn run(arguments: &DriverArguments) -> Result<()> {
             right(if case.batched { "for a batch" } else { "for each" }),
             right(number(median)),
             right(number(lowest)),
+            right(number(times.waiting.median().unwrap_or(0.0))),
             right(reach),
         ]);
     }
@@ -104,6 +106,15 @@ fn cases(arguments: &DriverArguments) -> Vec<Case> {
 
 fn bytes(count: u32) -> String {
     if count < 1024 { format!("{count} B") } else { format!("{} KiB", count >> 10) }
+}
+
+/// Nanoseconds for each read, a sample for each round.
+#[derive(Debug, Default)]
+struct Times {
+    /// Submitting, ringing and reaping: what is told as the driver's.
+    busy: Samples,
+    /// Looking for the next completion: what the controller and the way between the cores took longer.
+    waiting: Samples,
 }
 
 /// A queue pair and memory for each of its reads.
@@ -165,7 +176,7 @@ fn turn(bench: &mut Bench, case: Case) -> usize {
     ended
 }
 
-fn measure(case: Case, arguments: &DriverArguments) -> Result<Samples> {
+fn measure(case: Case, arguments: &DriverArguments) -> Result<Times> {
     null::pin(0)?;
     let (transport, _running) = {
         // The controller's thread inherits where it may run.
@@ -176,7 +187,7 @@ fn measure(case: Case, arguments: &DriverArguments) -> Result<Samples> {
     };
     let mut bench = Bench::new(transport, case)?;
     let clock = clock_cost();
-    let mut samples = Samples::default();
+    let mut times = Times::default();
     for round in 0..=arguments.rounds {
         let (mut ended, mut idle, mut waits) = (0, 0.0, 0_u32);
         let start = Instant::now();
@@ -196,13 +207,14 @@ fn measure(case: Case, arguments: &DriverArguments) -> Result<Samples> {
         let busy = start.elapsed().as_nanos() as f64 - idle - f64::from(waits) * clock;
         // The first round is for caches.
         if round > 0 {
-            samples.push(busy / ended as f64);
+            times.busy.push(busy / ended as f64);
+            times.waiting.push(idle / ended as f64);
         }
     }
     while bench.pair.out() > 0 {
         bench.pair.reap(BATCH, |_| {});
     }
-    Ok(samples)
+    Ok(times)
 }
 
 /// What reading the clock twice takes of the time that is not between the two, in nanoseconds.

@@ -25,6 +25,13 @@ impl Samples {
         self.spread().map(|(_, median, _)| median)
     }
 
+    /// How much longer one of these takes than one of the base, where samples are rates a second: the median of the
+    /// differences round by round, in microseconds.
+    pub(crate) fn longer_than(&self, base: &Self) -> Option<f64> {
+        let longer = self.0.iter().zip(&base.0).map(|(ours, theirs)| 1e6 / ours - 1e6 / theirs).collect();
+        Self(longer).median()
+    }
+
     /// The median of the ratios, round by round: what slows a whole round down cancels out.
     pub(crate) fn ratio_to(&self, base: &Self) -> Option<f64> {
         let ratios = self.0.iter().zip(&base.0).map(|(ours, theirs)| ours / theirs).collect();

@@ -2,7 +2,8 @@
 
 use engine_nvme_spec::Status;
 use engine_nvme_spec::identify::{
-    Cns, DescriptorType, IdentifyController, IdentifyNamespace, LIST_MOST, LbaFormat, SIZE, push_descriptor,
+    Cns, DescriptorType, IdentifyController, IdentifyNamespace, IdentifyNvmController, LIST_MOST, LbaFormat,
+    SIZE, push_descriptor,
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -79,8 +80,13 @@ impl Subsystem {
             Cns::COMMAND_SET_NAMESPACE => {
                 let Some(_) = self.of_valid(nsid)? else { return invalid };
             }
-            // Limits of Verify, Write Zeroes and Dataset Management: none beyond their fields.
-            Cns::COMMAND_SET_CONTROLLER => {}
+            // Write Zeroes and Dataset Management have no limits beyond their fields. Verify reads what it checks before
+            // anything else is done on its thread: no more of it than of another command.
+            Cns::COMMAND_SET_CONTROLLER => {
+                let vsl = if facts.verify { facts.mdts } else { 0 };
+                let limits = IdentifyNvmController { vsl, ..IdentifyNvmController::new_zeroed() };
+                copy(&mut *page, limits.as_bytes());
+            }
             Cns::INDEPENDENT_NAMESPACE => {
                 if let Some(namespace) = self.of_valid(nsid)? {
                     copy(&mut *page, &independent(&namespace));

@@ -1,9 +1,11 @@
 //! What Identify answers (Base, section 5.1.13; NVM, section 4.1.5): 4096 bytes each.
 
+mod command_set;
 mod controller;
 mod descriptor;
 mod namespace;
 
+pub use command_set::IdentifyNvmController;
 pub use controller::{IdentifyController, PowerState, oacs, oncs};
 pub use descriptor::{DescriptorType, descriptors, push_descriptor};
 pub use namespace::{IdentifyNamespace, LbaFormat};

@@ -10,14 +10,14 @@ use anyhow::{Context, Result};
 use engine_dma::Region;
 use engine_nvme_spec::Cqe;
 
+use super::Times;
 use super::null::{Queue, cid, pin};
-use crate::samples::Samples;
 
 const BATCH: usize = 10;
 const ENTRIES: usize = 512;
 
 /// Nanoseconds for each command, `depth` of them out, sent in batches.
-pub(super) fn measure(depth: usize, rounds: usize, commands: usize) -> Result<Samples> {
+pub(super) fn measure(depth: usize, rounds: usize, commands: usize) -> Result<Times> {
     let region = Region::private(ENTRIES * 80 + 4096)?;
     let end = Arc::new(AtomicBool::new(false));
     let controller = {
@@ -25,7 +25,7 @@ pub(super) fn measure(depth: usize, rounds: usize, commands: usize) -> Result<Sa
         thread::spawn(move || -> Result<()> {
             pin(1)?;
             let place = |offset| (Arc::clone(&region), offset);
-            let mut queue = Queue::new(1, place(4096), place(4096 + ENTRIES * 64), ENTRIES);
+            let mut queue = Queue::new(1, place(4096), place(4096 + ENTRIES * 64), [ENTRIES; 2]);
             let bell = region.u32_at(0).context("a doorbell")?;
             while !end.load(Ordering::Relaxed) {
                 queue.work(bell, |words| Cqe { cid: cid(words).into(), ..Cqe::default() });
@@ -38,7 +38,7 @@ pub(super) fn measure(depth: usize, rounds: usize, commands: usize) -> Result<Sa
     let completion = region.u64s_at(4096 + ENTRIES * 64, ENTRIES * 2).context("a queue")?;
     let bell = region.u32_at(0).context("a doorbell")?;
     let (mut tail, mut head, mut phase, mut out, mut lba) = (0, 0, 1, 0, 0_u64);
-    let mut samples = Samples::default();
+    let mut times = Times::default();
     for round in 0..=rounds {
         let (mut ended, mut idle) = (0, 0.0);
         let start = Instant::now();
@@ -77,10 +77,11 @@ pub(super) fn measure(depth: usize, rounds: usize, commands: usize) -> Result<Sa
             }
         }
         if round > 0 {
-            samples.push((start.elapsed().as_nanos() as f64 - idle) / ended as f64);
+            times.busy.push((start.elapsed().as_nanos() as f64 - idle) / ended as f64);
+            times.waiting.push(idle / ended as f64);
         }
     }
     end.store(true, Ordering::Relaxed);
     controller.join().ok().context("the controller panicked")??;
-    Ok(samples)
+    Ok(times)
 }

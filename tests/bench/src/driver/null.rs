@@ -69,12 +69,15 @@ impl Drop for Running {
     }
 }
 
+/// A completion queue that no submission queue has yet: where it is, and its entries.
+type Completions = ((Arc<Region>, usize), usize);
+
 /// A queue pair as the controller sees it: where it is, and how far it has come.
 pub(super) struct Queue {
     number: u16,
     submission: (Arc<Region>, usize),
     completion: (Arc<Region>, usize),
-    entries: usize,
+    entries: [usize; 2],
     head: usize,
     tail: usize,
     phase: bool,
@@ -85,24 +88,25 @@ impl Queue {
         number: u16,
         submission: (Arc<Region>, usize),
         completion: (Arc<Region>, usize),
-        entries: usize,
+        entries: [usize; 2],
     ) -> Self {
         Self { number, submission, completion, entries, head: 0, tail: 0, phase: true }
     }
 
     /// Completes what is there; whether there was anything. The loop that every command goes through.
     pub(super) fn work(&mut self, doorbell: &AtomicU32, mut answer: impl FnMut(&[AtomicU64]) -> Cqe) -> bool {
+        let [submissions, completions] = self.entries;
         let told = to_usize(doorbell.load(Ordering::Acquire).into());
-        if told == self.head || told >= self.entries {
+        if told == self.head || told >= submissions {
             return false;
         }
         let (region, offset) = &self.submission;
-        let Some(submission) = region.u64s_at(*offset, self.entries * 8) else { return false };
+        let Some(submission) = region.u64s_at(*offset, submissions * 8) else { return false };
         let (region, offset) = &self.completion;
-        let Some(completion) = region.u64s_at(*offset, self.entries * 2) else { return false };
+        let Some(completion) = region.u64s_at(*offset, completions * 2) else { return false };
         while self.head != told {
             let Some(words) = submission.get(self.head * 8..self.head * 8 + 8) else { break };
-            self.head = if self.head + 1 == self.entries { 0 } else { self.head + 1 };
+            self.head = if self.head + 1 == submissions { 0 } else { self.head + 1 };
             let cqe = Cqe { sq_head: (self.head as u16).into(), sq_id: self.number.into(), ..answer(words) };
             let cqe = Cqe { status_and_phase: Cqe::pack(cqe.status(), self.phase), ..cqe };
             let [first, second] = cqe.to_words();
@@ -110,7 +114,7 @@ impl Queue {
             low.store(first, Ordering::Relaxed);
             high.store(second, Ordering::Release);
             self.tail += 1;
-            if self.tail == self.entries {
+            if self.tail == completions {
                 (self.tail, self.phase) = (0, !self.phase);
             }
         }
@@ -127,7 +131,7 @@ impl Shared {
     fn run(&self) {
         let mut admin: Option<Queue> = None;
         let mut queue: Option<Queue> = None;
-        let mut completion: Option<(Arc<Region>, usize)> = None;
+        let mut completion: Option<Completions> = None;
         while !self.end.load(Ordering::Relaxed) {
             if !Cc(self.configuration.load(Ordering::Acquire)).en() {
                 (admin, queue) = (None, None);
@@ -172,17 +176,17 @@ impl Shared {
     fn admin_queue(&self) -> Queue {
         let [submission, completion] =
             [0, 1].map(|at: usize| self.place(self.admin[at].load(Ordering::Acquire)));
-        Queue::new(0, submission, completion, 32)
+        Queue::new(0, submission, completion, [32, 32])
     }
 
     fn admin_command(
         &self,
         sqe: &Sqe,
-        completion: &mut Option<(Arc<Region>, usize)>,
+        completion: &mut Option<Completions>,
         queue: &mut Option<Option<Queue>>,
     ) -> (u32, Status) {
         let (ten, data) = (sqe.cdw10.get(), sqe.prp1.get());
-        let number = ten as u16;
+        let (number, entries) = (ten as u16, to_usize(u64::from(ten >> 16)) + 1);
         match AdminOpcode(sqe.opcode) {
             AdminOpcode::IDENTIFY => {
                 let mut view = View::new();
@@ -193,17 +197,16 @@ impl Shared {
             AdminOpcode::SET_FEATURES if ten & 0xff == u32::from(FeatureId::NUMBER_OF_QUEUES.0) => {
                 return (0, Status::SUCCESS);
             }
-            AdminOpcode::CREATE_COMPLETION_QUEUE => *completion = Some(self.place(data)),
+            AdminOpcode::CREATE_COMPLETION_QUEUE => *completion = Some((self.place(data), entries)),
             AdminOpcode::CREATE_SUBMISSION_QUEUE => {
-                let entries = to_usize(u64::from(ten >> 16)) + 1;
                 if let Some(bell) = self.doorbells.u32_at(to_usize(dbbuf::place(number, false, 0))) {
                     bell.store(0, Ordering::Relaxed);
                 }
-                let Some(completion) = completion.take() else {
+                let Some((completion, completions)) = completion.take() else {
                     return (0, Status::COMPLETION_QUEUE_INVALID);
                 };
                 let submission = self.place(data);
-                *queue = Some(Some(Queue::new(number, submission, completion, entries)));
+                *queue = Some(Some(Queue::new(number, submission, completion, [entries, completions])));
             }
             AdminOpcode::DELETE_SUBMISSION_QUEUE => *queue = Some(None),
             AdminOpcode::DELETE_COMPLETION_QUEUE | AdminOpcode::SET_FEATURES => {}
