@@ -9,7 +9,7 @@ use engine_block::{BlockDevice, Operation};
 use engine_controller::backing::{BitBucket, Io, Memory, Started};
 use engine_controller::tally::Tally;
 use engine_controller::{Backing, BackingQueue, Commons, ControllerError};
-use engine_dma::{Access, to_u64};
+use engine_dma::{Access, to_u64, to_usize};
 use engine_nvme_spec::Status;
 use homifs_core::{Homifs, Lease};
 use parking_lot::Mutex;
@@ -17,6 +17,10 @@ use parking_lot::Mutex;
 use crate::ledger::FileTally;
 use crate::parts::Parts;
 use crate::share::Share;
+
+/// Of a command that comes next, so many bytes are asked for while another one's are copied: enough for the processor's
+/// own foresight to have begun, few enough to fit beside what is copied now.
+const EXPECTED: u64 = 1024;
 
 /// What all that is open has.
 #[derive(Debug)]
@@ -229,6 +233,15 @@ impl BackingQueue for ServedQueue {
             self.served.common().leave(1);
         }
         started
+    }
+
+    fn expect(&self, offset: u64, length: u64) {
+        let Some(device) = &self.memory else { return };
+        if let Some(place) = self.served.lies_at(offset, length.min(EXPECTED))
+            && let Some(place) = self.served.common().homifs.device_offset(place)
+        {
+            device.copy_soon(place, to_usize(length.min(EXPECTED)));
+        }
     }
 
     fn poll(&mut self, limit: Duration, done: &mut Vec<(u64, Status)>) {
