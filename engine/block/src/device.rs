@@ -73,6 +73,11 @@ pub trait BlockDevice: Send + Sync + Debug {
         false
     }
 
+    /// Says that `length` bytes from byte `offset` on will be [copied](Self::copy_now) soon.
+    fn copy_soon(&self, offset: u64, length: usize) {
+        let _ = (offset, length);
+    }
+
     /// Copies `length` bytes from byte `offset` on into `target`, from its byte `at` on, where that takes a copy from
     /// memory to memory and nothing else: no call, no lock, nobody to wait for. False where it takes more, or the range
     /// cannot be reached: then any of the bytes may have been copied, and a queue does it or says why not.

@@ -62,6 +62,14 @@ impl Shared {
         self.shadow_in_use.load(Ordering::Relaxed)
     }
 
+    /// Asks for the line of a queue's tail doorbell.
+    #[inline]
+    pub(crate) fn expect_doorbell(&self, queue: u16) {
+        if let Some(word) = self.register(queue, false) {
+            engine_dma::read_soon(word);
+        }
+    }
+
     fn register(&self, queue: u16, completion: bool) -> Option<&std::sync::atomic::AtomicU32> {
         let offset = doorbell(queue, completion, self.stride()) - u64::from(DOORBELLS);
         self.doorbells.u32_at(to_usize(offset))

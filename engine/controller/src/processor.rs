@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use engine_block::Operation;
 use engine_dma::{Region, View, to_usize};
-use engine_nvme_spec::{Event, Sqe, Status};
+use engine_nvme_spec::{Event, NvmOpcode, Sqe, Status};
 
 use crate::backing::{BackingQueue, Commons, Io, Memory, Started};
 use crate::commands::Done;
@@ -29,6 +29,9 @@ const BURST_MOST: u32 = 64;
 
 /// For how many bytes that were copied while a command was started it counts as one more, where rounds are bounded.
 const BYTES_AS_COMMAND: u64 = 32 << 10;
+
+/// How many queues ahead a doorbell is asked for.
+const DOORBELLS_AHEAD: usize = 3;
 
 /// In which the time of interrupt coalescing is told.
 const COALESCING_UNIT: Duration = Duration::from_micros(100);
@@ -214,6 +217,10 @@ impl Processor {
             if place >= count {
                 place = 0;
             }
+            // Each doorbell lies on a line of its own, which the host wrote last.
+            if let Some(later) = self.submission_queues.get(place + DOORBELLS_AHEAD) {
+                shared.expect_doorbell(later.id);
+            }
             worked |= self.serve(shared, place, burst.min(left), start);
             left = left.saturating_sub(self.taken);
             place += 1;
@@ -298,6 +305,10 @@ impl Processor {
         if completions.room() < budget {
             Self::hear(shared, completions);
         }
+        if let Some(queue) = self.submission_queues.get(place) {
+            queue.expect();
+            completions.expect(queue.waiting());
+        }
         let mut left = budget;
         // Whether no answer is held back, which any other answer could set free.
         let mut plain = self.held.is_empty();
@@ -315,6 +326,12 @@ impl Processor {
             let Some(queue) = self.submission_queues.get_mut(place) else { break };
             let Some(sqe) = queue.fetch() else { break };
             let head = queue.head;
+            if left > 1
+                && let Some((opcode, nsid, slba, blocks)) = queue.glance()
+                && opcode == NvmOpcode::READ.0
+            {
+                self.expect(nsid, slba, blocks);
+            }
             left -= 1;
             worked = true;
             if armed {
@@ -362,6 +379,18 @@ impl Processor {
         let moved = std::mem::take(&mut self.moved);
         self.count_moved(moved);
         worked
+    }
+
+    /// Lets the backing know of a command that will come next.
+    #[inline]
+    fn expect(&self, nsid: u32, slba: u64, blocks: u64) {
+        let place = to_usize(u64::from(nsid)).wrapping_sub(1);
+        if nsid == self.current
+            && let Some(Some(served)) = self.served.get(place)
+            && let Ok((offset, length)) = served.namespace.range(slba, blocks)
+        {
+            served.queue.expect(offset, length);
+        }
     }
 
     fn count_moved(&self, moved: Moved) {

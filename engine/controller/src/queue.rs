@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
-use engine_dma::{Access, Mapping, View, Words, to_u64, to_usize};
+use engine_dma::{Access, Mapping, View, Words, read_soon, to_u64, to_usize, write_soon};
 use engine_nvme_spec::{Sqe, Status};
 use smallvec::SmallVec;
 
@@ -12,6 +12,10 @@ use crate::tally::Tally;
 
 const SUBMISSION: usize = 64;
 const COMPLETION: usize = 16;
+/// Entries that are asked for ahead of their use.
+const AHEAD: u16 = 16;
+/// Bytes of a cache line, as far as asking for some of them goes.
+const LINE: usize = 64;
 
 /// The memory of a ring. It is contiguous on the bus, but may lie in several mappings.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ impl RingMemory {
         self.parts.iter().all(|part| {
             let at = self.iova + to_u64(part.start);
             view.span(at, part.length, Access::ReadWrite)
-                .is_ok_and(|span| Arc::ptr_eq(span.mapping, &part.mapping))
+                .is_ok_and(|span| span.mapping.is_same(&part.mapping))
         })
     }
 
@@ -146,6 +150,39 @@ impl SubmissionQueue {
         Some(zerocopy::transmute!(copy))
     }
 
+    /// What the next entry seems to ask for: opcode, namespace, first block and blocks. It is fetched once more when its
+    /// turn comes, and only what is fetched then counts.
+    #[inline]
+    pub(crate) fn glance(&self) -> Option<(u8, u32, u64, u64)> {
+        if self.head == self.tail {
+            return None;
+        }
+        let words = self.memory.words(usize::from(self.head) * SUBMISSION, 8)?;
+        let word = |at: usize| words.get(at).map_or(0, |word| word.load(Ordering::Relaxed)).to_le_bytes();
+        let [opcode, _, _, _, n0, n1, n2, n3] = word(0);
+        let [b0, b1, ..] = word(6);
+        let blocks = u64::from(u16::from_le_bytes([b0, b1])) + 1;
+        Some((opcode, u32::from_le_bytes([n0, n1, n2, n3]), u64::from_le_bytes(word(5)), blocks))
+    }
+
+    /// How many entries wait.
+    #[inline]
+    pub(crate) fn waiting(&self) -> u32 {
+        let (head, tail) = (u32::from(self.head), u32::from(self.tail));
+        if tail >= head { tail - head } else { tail + u32::from(self.entries) + 1 - head }
+    }
+
+    /// Asks for the lines of the next entries.
+    #[inline]
+    pub(crate) fn expect(&self) {
+        let upwards =
+            if self.tail >= self.head { self.tail - self.head } else { self.entries - self.head + 1 };
+        let count = usize::from(upwards.min(AHEAD));
+        if let Some(words) = self.memory.words(usize::from(self.head) * SUBMISSION, count * SUBMISSION / 8) {
+            words.iter().step_by(SUBMISSION / 8).for_each(read_soon);
+        }
+    }
+
     /// Takes a doorbell's value; false where it cannot be.
     #[inline]
     pub(crate) fn ring(&mut self, value: u32) -> bool {
@@ -210,6 +247,16 @@ impl CompletionQueue {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Asks for the lines of the next entries, of which the host has those that it looked at last.
+    #[inline]
+    pub(crate) fn expect(&self, count: u32) {
+        let left = u32::from(self.entries - self.tail) + 1;
+        let count = to_usize(u64::from(count.min(left).min(u32::from(AHEAD))));
+        if let Some(words) = self.memory.words(usize::from(self.tail) * COMPLETION, count * COMPLETION / 8) {
+            words.iter().step_by(LINE / 8).for_each(write_soon);
         }
     }
 

@@ -43,6 +43,13 @@ impl Mapping {
         Arc::new(Self { iova, length, region, offset, access, of })
     }
 
+    /// Whether both are the same range of bus addresses, mapped once, whichever views they were found by.
+    #[must_use]
+    pub fn is_same(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        let origin = |mapping: &Arc<Self>| Arc::as_ptr(mapping.of.as_ref().unwrap_or(mapping));
+        std::ptr::eq(origin(self), origin(other))
+    }
+
     /// First bus address.
     #[must_use]
     pub fn iova(&self) -> u64 {

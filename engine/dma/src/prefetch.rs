@@ -1,7 +1,5 @@
 //! Asking for a cache line before it is needed.
 
-use std::sync::atomic::AtomicU64;
-
 /// Asks for the cache line of `word` in order to write to it soon. The line then comes from another core's cache while
 /// this core does something else, however many stores wait in between. Has no effect but on time; does nothing on
 /// processors that have no such instruction.
@@ -13,16 +11,16 @@ use std::sync::atomic::AtomicU64;
     )
 )]
 #[inline(always)]
-pub fn write_soon(word: &AtomicU64) {
+pub fn write_soon<T>(word: &T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: A prefetch changes neither memory nor registers, and the address is that of a live reference.
     unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) word, options(nomem, nostack, preserves_flags));
+        std::arch::asm!("prefetchw [{}]", in(reg) std::ptr::from_ref(word), options(nomem, nostack, preserves_flags));
     }
     #[cfg(target_arch = "aarch64")]
     // SAFETY: As above.
     unsafe {
-        std::arch::asm!("prfm pstl1keep, [{}]", in(reg) word, options(nomem, nostack, preserves_flags));
+        std::arch::asm!("prfm pstl1keep, [{}]", in(reg) std::ptr::from_ref(word), options(nomem, nostack, preserves_flags));
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = word;
@@ -37,16 +35,16 @@ pub fn write_soon(word: &AtomicU64) {
     )
 )]
 #[inline(always)]
-pub fn read_soon(word: &AtomicU64) {
+pub fn read_soon<T>(word: &T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: As above.
     unsafe {
-        std::arch::asm!("prefetcht0 [{}]", in(reg) word, options(nomem, nostack, preserves_flags));
+        std::arch::asm!("prefetcht0 [{}]", in(reg) std::ptr::from_ref(word), options(nomem, nostack, preserves_flags));
     }
     #[cfg(target_arch = "aarch64")]
     // SAFETY: As above.
     unsafe {
-        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) word, options(nomem, nostack, preserves_flags));
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) std::ptr::from_ref(word), options(nomem, nostack, preserves_flags));
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = word;

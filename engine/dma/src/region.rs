@@ -6,13 +6,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, fstatfs, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use crate::fault::{Guard, Watched};
-use crate::{PAGE, copy, to_u64, to_usize};
+use crate::{PAGE, copy, prefetch, to_u64, to_usize};
+
+/// Bytes of a cache line, as far as asking for some of them goes.
+const LINE: usize = 64;
 
 /// What may be done with a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,6 +255,17 @@ impl Region {
         // SAFETY: Both were checked over the whole length, and they do not overlap.
         unsafe { copy::bytes(source.as_ptr(), place.as_ptr(), length) };
         Ok(())
+    }
+
+    /// Asks for the cache lines of `length` bytes from `offset` on, which will be copied soon. What does not lie within
+    /// the region is left out.
+    #[inline]
+    pub fn read_soon(&self, offset: usize, length: usize) {
+        let end = offset.saturating_add(length).min(self.length);
+        for line in (offset..end).step_by(LINE) {
+            // SAFETY: The byte lies within the mapping; as an atomic it may be changed by others. It is not read.
+            prefetch::read_soon(unsafe { AtomicU8::from_ptr(self.base.add(line).as_ptr()) });
+        }
     }
 
     /// The address of `length` bytes at `offset`, for those who tell a device or the kernel.

@@ -125,6 +125,12 @@ impl BlockDevice for KernelDevice {
         self.mapped.is_some()
     }
 
+    fn copy_soon(&self, offset: u64, length: usize) {
+        if let Some(image) = &self.mapped {
+            image.read_soon(to_usize(offset), length);
+        }
+    }
+
     fn copy_now(&self, offset: u64, target: &Region, at: usize, length: usize) -> bool {
         self.mapped.as_ref().is_some_and(|image| copy(image, offset, target, at, length))
     }

@@ -15,10 +15,10 @@ use homi_abi::session::{
 };
 use homifs_core::{Caller, ClientCounters, Homifs};
 use parking_lot::Mutex;
-use rustix::fs::{SealFlags, fcntl_get_seals};
 
 use crate::ClientLimits;
 use crate::ledger::{Account, Ledger};
+use crate::lent::Lent;
 use crate::refusal::Refusal;
 use crate::scribes::Scribes;
 use crate::served::Served;
@@ -57,8 +57,8 @@ struct Held {
     /// Memory of queues, which its pairs use.
     rings: Vec<Arc<Region>>,
     ring_bytes: u64,
-    /// Buffers by bus address: their bytes.
-    buffers: HashMap<u64, u64>,
+    /// Buffers by bus address: their bytes, and what memory they are.
+    buffers: HashMap<u64, (u64, Lent)>,
     buffer_bytes: u64,
     next_iova: u64,
     files: HashMap<u32, Arc<dyn Served>>,
@@ -221,11 +221,7 @@ impl Client {
     /// Registers memory of the client's.
     pub(crate) fn register(&self, request: &BufferRequest, memory: OwnedFd) -> Result<BufferReply, Refusal> {
         let (offset, length) = (request.offset.get(), request.length.get());
-        let sealed = fcntl_get_seals(&memory).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
-        if !sealed {
-            let text = "the memory is no memfd that is sealed against shrinking (F_SEAL_SHRINK)";
-            return Err(Refusal::new(libc::EPERM, text.into()));
-        }
+        let lent = Lent::of(&memory, offset, length, &**self.homifs.shared_device())?;
         let mut held = self.held.lock();
         let left = self.limits.memory.saturating_sub(held.buffer_bytes + held.ring_bytes);
         if held.buffers.len() >= to_usize(self.limits.buffers.into()) || length > left {
@@ -243,25 +239,29 @@ impl Client {
             .map(iova, length, region, 0, Access::ReadWrite)
             .map_err(|error| Refusal::new(libc::ENOMEM, error.to_string()))?;
         held.next_iova = next;
-        held.buffers.insert(iova, length);
+        let kind = lent.kind().into();
+        held.buffers.insert(iova, (length, lent));
         held.buffer_bytes += length;
         self.counters.buffer_bytes.fetch_add(length, Ordering::Relaxed);
-        Ok(BufferReply { iova: iova.into(), length: length.into() })
+        Ok(BufferReply { iova: iova.into(), length: length.into(), kind, reserved: 0.into() })
     }
 
     /// Takes registered memory back; only when nothing reaches it any more does this return.
     pub(crate) fn release(&self, request: &BufferReply) -> Result<(), Refusal> {
         let iova = request.iova.get();
-        let length = {
+        let (length, lent) = {
             let mut held = self.held.lock();
-            let length = held.buffers.remove(&iova);
-            let length =
-                length.ok_or_else(|| Refusal::new(libc::ENOENT, format!("no buffer lies at {iova:#x}")))?;
-            held.buffer_bytes -= length;
-            length
+            let found = held.buffers.remove(&iova);
+            let found =
+                found.ok_or_else(|| Refusal::new(libc::ENOENT, format!("no buffer lies at {iova:#x}")))?;
+            held.buffer_bytes -= found.0;
+            found
         };
         self.counters.buffer_bytes.fetch_sub(length, Ordering::Relaxed);
-        match self.queues.unmap(iova, length) {
+        let unmapped = self.queues.unmap(iova, length);
+        // Access to it ends when nobody writes to it any more.
+        drop(lent);
+        match unmapped {
             Ok(true) => Ok(()),
             Ok(false) => Err(Refusal::new(libc::ETIMEDOUT, "commands that use the memory do not end".into())),
             Err(error) => Err(Refusal::new(libc::EIO, error.to_string())),

@@ -13,6 +13,7 @@ mod client;
 mod crew;
 mod file;
 mod ledger;
+mod lent;
 mod limits;
 mod metrics;
 mod packet;

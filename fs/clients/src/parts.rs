@@ -23,7 +23,7 @@ pub(crate) trait Contents {
 /// are the file's, and all before the file's end.
 #[inline]
 pub(crate) fn lies_at(contents: &impl Contents, offset: u64, length: u64) -> Option<u64> {
-    if offset.checked_add(length)? > contents.size() {
+    if length == 0 || offset.checked_add(length)? > contents.size() {
         return None;
     }
     let run = contents.runs(offset, length).next().filter(|run| run.length == length)?;

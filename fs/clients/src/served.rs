@@ -9,7 +9,7 @@ use engine_block::{BlockDevice, Operation};
 use engine_controller::backing::{BitBucket, Io, Memory, Started};
 use engine_controller::tally::Tally;
 use engine_controller::{Backing, BackingQueue, Commons, ControllerError};
-use engine_dma::{Access, to_u64};
+use engine_dma::{Access, to_u64, to_usize};
 use engine_nvme_spec::Status;
 use homifs_core::{Homifs, Lease};
 use parking_lot::Mutex;
@@ -17,6 +17,10 @@ use parking_lot::Mutex;
 use crate::ledger::FileTally;
 use crate::parts::Parts;
 use crate::share::Share;
+
+/// Of a command that comes next, so many bytes are asked for while another one's are copied: enough for the processor's
+/// own foresight to have begun, few enough to fit beside what is copied now.
+const EXPECTED: u64 = 1024;
 
 /// What all that is open has.
 #[derive(Debug)]
@@ -32,11 +36,17 @@ pub(crate) struct Common {
     revoked: AtomicBool,
     /// Whether there ever was a lease; where nothing moves, commands need not be counted.
     leased: bool,
-    /// Commands that were taken and not answered, on all queues.
-    under_way: AtomicUsize,
+    /// Commands that were taken and not answered, by each worker that came by: only it writes its own.
+    under_way: Mutex<Vec<Arc<UnderWay>>>,
     /// What keeps its blocks where they are; given back once it is revoked and nothing is under way.
     lease: Mutex<Option<Arc<dyn Lease>>>,
 }
+
+/// How many commands one worker has under way, on a line of its own: one count for all would go from core to core with
+/// each command.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct UnderWay(AtomicUsize);
 
 /// How much of something open was taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +88,7 @@ impl Common {
     pub(crate) fn new(homifs: Arc<Homifs>, number: u32, block: u32, inode: u64) -> Self {
         let (tally, revoked) = (FileTally::new(inode), AtomicBool::new(false));
         let device_block = homifs.device().info().logical_block.max(512);
-        let (under_way, lease) = (AtomicUsize::new(0), Mutex::new(None));
+        let (under_way, lease) = (Mutex::default(), Mutex::new(None));
         Self { homifs, number, block, device_block, tally, revoked, leased: false, under_way, lease }
     }
 
@@ -95,31 +105,47 @@ impl Common {
     /// Lets every further command answer Namespace Not Ready; gives the lease back when none is under way.
     pub(crate) fn revoke(&self) {
         self.revoked.store(true, Ordering::SeqCst);
-        if self.under_way.load(Ordering::SeqCst) == 0 {
-            self.give_back();
-        }
+        self.give_back_if_idle();
     }
 
-    /// Notes a command, unless what it is for was taken back. One of this and [`revoke`](Self::revoke) sees the other.
-    fn enter(&self) -> bool {
+    /// A count for one more worker.
+    fn worker(&self) -> Arc<UnderWay> {
+        let own = Arc::<UnderWay>::default();
+        let mut all = self.under_way.lock();
+        // Those whose workers are gone have nothing under way.
+        all.retain(|one| Arc::strong_count(one) > 1);
+        all.push(Arc::clone(&own));
+        own
+    }
+
+    /// Notes a worker's command, unless what it is for was taken back. One of this and [`revoke`](Self::revoke) sees the
+    /// other: both store before they load.
+    fn enter(&self, own: &UnderWay) -> bool {
         if !self.leased {
             return !self.revoked.load(Ordering::Acquire);
         }
-        self.under_way.fetch_add(1, Ordering::SeqCst);
+        own.0.fetch_add(1, Ordering::SeqCst);
         let open = !self.revoked.load(Ordering::SeqCst);
         if !open {
-            self.leave(1);
+            self.leave(own, 1);
         }
         open
     }
 
-    /// Notes that commands were answered.
-    fn leave(&self, commands: usize) {
+    /// Notes that a worker's commands were answered.
+    fn leave(&self, own: &UnderWay, commands: usize) {
         if !self.leased {
             return;
         }
-        let before = self.under_way.fetch_sub(commands, Ordering::SeqCst);
+        let before = own.0.fetch_sub(commands, Ordering::SeqCst);
         if before == commands && self.revoked.load(Ordering::SeqCst) {
+            self.give_back_if_idle();
+        }
+    }
+
+    /// Once it is revoked, a worker's count rises only until it sees that; so the last one to leave sees all at none.
+    fn give_back_if_idle(&self) {
+        if self.under_way.lock().iter().all(|one| one.0.load(Ordering::SeqCst) == 0) {
             self.give_back();
         }
     }
@@ -166,6 +192,7 @@ impl Backing for ServedBacking {
             served: Arc::clone(&self.0),
             memory: device.copies_now().then(|| Arc::clone(device)),
             share,
+            under_way: self.0.common().worker(),
             in_flight: 0,
             bucket: BitBucket::default(),
         }))
@@ -182,6 +209,7 @@ struct ServedQueue {
     /// The device, where it is memory.
     memory: Option<Arc<dyn BlockDevice>>,
     share: Arc<Mutex<Share>>,
+    under_way: Arc<UnderWay>,
     in_flight: usize,
     bucket: BitBucket,
 }
@@ -223,7 +251,7 @@ impl ServedQueue {
 
 impl BackingQueue for ServedQueue {
     fn start(&mut self, io: &Io, memory: &mut Memory<'_>) -> Started {
-        if !self.served.common().enter() {
+        if !self.served.common().enter(&self.under_way) {
             return Started::Done(Status::NAMESPACE_NOT_READY.final_());
         }
         let started = match io.operation {
@@ -234,9 +262,18 @@ impl BackingQueue for ServedQueue {
             }
         };
         if let Started::Done(_) = started {
-            self.served.common().leave(1);
+            self.served.common().leave(&self.under_way, 1);
         }
         started
+    }
+
+    fn expect(&self, offset: u64, length: u64) {
+        let Some(device) = &self.memory else { return };
+        if let Some(place) = self.served.lies_at(offset, length.min(EXPECTED))
+            && let Some(place) = self.served.common().homifs.device_offset(place)
+        {
+            device.copy_soon(place, to_usize(length.min(EXPECTED)));
+        }
     }
 
     fn poll(&mut self, limit: Duration, done: &mut Vec<(u64, Status)>) {
@@ -245,7 +282,7 @@ impl BackingQueue for ServedQueue {
         let ended = done.len() - before;
         self.in_flight -= ended;
         if ended > 0 {
-            self.served.common().leave(ended);
+            self.served.common().leave(&self.under_way, ended);
         }
     }
 

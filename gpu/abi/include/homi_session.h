@@ -33,6 +33,10 @@
 #define HOMI_KIND_SNAPSHOT 7u
 /* In welcome.flags: SGL data block descriptors work. */
 #define HOMI_WELCOME_SGL 1u
+/* In buffer.kind: memory of the host. */
+#define HOMI_BUFFER_HOST 1u
+/* In buffer.kind: memory behind a dma-buf, which the daemon's processor writes. */
+#define HOMI_BUFFER_DMABUF 2u
 /* In queues.flags: the daemon checks each command. */
 #define HOMI_QUEUES_MEDIATED 1u
 /* In file.flags: the file may be written. */
@@ -193,7 +197,8 @@ HOMI_ASSERT(offsetof(struct homi_queues, head_doorbell) == 64, "place of homi_qu
 HOMI_ASSERT(offsetof(struct homi_queues, doorbells_length) == 72, "place of homi_queues.doorbells_length");
 #undef HOMI_ASSERT
 
-/* HOMI_KIND_BUFFER: registers memory for data. With it comes the descriptor of a memfd, sealed against shrinking. */
+/* HOMI_KIND_BUFFER: registers memory for data. With it comes the descriptor of a memfd, sealed against shrinking, or
+ * of a dma-buf, where the daemon's engine can write to one. */
 struct homi_buffer_request {
     /* First byte in the memfd, a multiple of the page size. */
     uint64_t offset;
@@ -217,6 +222,10 @@ struct homi_buffer {
     uint64_t iova;
     /* Bytes. */
     uint64_t length;
+    /* HOMI_BUFFER_*: what memory it is. */
+    uint32_t kind;
+    /* 0. */
+    uint32_t reserved;
 };
 
 #if defined(__cplusplus) && __cplusplus >= 201103L
@@ -224,9 +233,11 @@ struct homi_buffer {
 #else
 #define HOMI_ASSERT _Static_assert
 #endif
-HOMI_ASSERT(sizeof(struct homi_buffer) == 16, "size of homi_buffer");
+HOMI_ASSERT(sizeof(struct homi_buffer) == 24, "size of homi_buffer");
 HOMI_ASSERT(offsetof(struct homi_buffer, iova) == 0, "place of homi_buffer.iova");
 HOMI_ASSERT(offsetof(struct homi_buffer, length) == 8, "place of homi_buffer.length");
+HOMI_ASSERT(offsetof(struct homi_buffer, kind) == 16, "place of homi_buffer.kind");
+HOMI_ASSERT(offsetof(struct homi_buffer, reserved) == 20, "place of homi_buffer.reserved");
 #undef HOMI_ASSERT
 
 /* What the attributes "homi.handle" and "homi.handle.write" give, and the request HOMI_KIND_OPEN (of a file) or HOMI_KIND_SNAPSHOT (of a

@@ -121,6 +121,12 @@ pub fn session_header() -> String {
             session::WELCOME_SGL.into(),
             "In welcome.flags: SGL data block descriptors work.",
         ),
+        ("HOMI_BUFFER_HOST", session::BUFFER_HOST.into(), "In buffer.kind: memory of the host."),
+        (
+            "HOMI_BUFFER_DMABUF",
+            session::BUFFER_DMABUF.into(),
+            "In buffer.kind: memory behind a dma-buf, which the daemon's processor writes.",
+        ),
         (
             "HOMI_QUEUES_MEDIATED",
             session::QUEUES_MEDIATED.into(),

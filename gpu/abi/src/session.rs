@@ -94,7 +94,8 @@ layout! {
 }
 
 layout! {
-    /// HOMI_KIND_BUFFER: registers memory for data. With it comes the descriptor of a memfd, sealed against shrinking.
+    /// HOMI_KIND_BUFFER: registers memory for data. With it comes the descriptor of a memfd, sealed against shrinking, or
+    /// of a dma-buf, where the daemon's engine can write to one.
     BufferRequest = "homi_buffer_request", 16 bytes {
         /// First byte in the memfd, a multiple of the page size.
         offset: u64,
@@ -105,11 +106,15 @@ layout! {
 
 layout! {
     /// The answer to HOMI_KIND_BUFFER, and the request HOMI_KIND_RELEASE.
-    BufferReply = "homi_buffer", 16 bytes {
+    BufferReply = "homi_buffer", 24 bytes {
         /// The address of its first byte, as commands name it.
         iova: u64,
         /// Bytes.
         length: u64,
+        /// HOMI_BUFFER_*: what memory it is.
+        kind: u32,
+        /// 0.
+        reserved: u32,
     }
 }
 
@@ -241,6 +246,10 @@ pub mod kind {
 
 /// In [`Welcome::flags`]: commands may name data by SGL data block descriptors.
 pub const WELCOME_SGL: u32 = 1 << 0;
+/// In [`BufferReply::kind`]: memory of the host; for an accelerator's own it has to be copied on.
+pub const BUFFER_HOST: u32 = 1;
+/// In [`BufferReply::kind`]: the memory behind a dma-buf, which the daemon's processor writes through a mapping of it.
+pub const BUFFER_DMABUF: u32 = 2;
 /// In [`Queues::flags`]: the daemon checks and carries out each command (the mediated tier).
 pub const QUEUES_MEDIATED: u32 = 1 << 0;
 /// In [`FileReply::flags`]: the file may be written.

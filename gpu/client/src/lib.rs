@@ -48,7 +48,7 @@ pub use file::OpenFile;
 pub use queue::{Command, Done, Operation, QueuePair, QueuePlaces, QueueSet};
 pub use reader::{Reader, Request};
 pub use served::{Fallback, ServedBy, ServedFile};
-pub use session::{Buffer, Limits, Session};
+pub use session::{Buffer, BufferKind, Limits, Session};
 pub use snapshot::Snapshot;
 pub use target::Target;
 pub use writer::Writer;

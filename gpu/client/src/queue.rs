@@ -251,6 +251,17 @@ impl QueuePair {
         self.strays
     }
 
+    /// The place that the next command will have; none where the queue is full.
+    #[must_use]
+    pub fn next_place(&self) -> Option<u16> {
+        let mask = self.places.entries - 1;
+        let (place, next) = (self.tail & mask, self.tail.wrapping_add(1) & mask);
+        let index = |place: u32| usize::try_from(place).unwrap_or(0);
+        // The place after stays free, or a full queue would look like an empty one (Base, section 3.3.1).
+        let full = self.in_flight[index(place)] || self.in_flight[index(next)];
+        u16::try_from(place).ok().filter(|_| !full)
+    }
+
     /// Writes a read into the queue, as [`submit`](Self::submit) does.
     pub fn read(&mut self, command: Command) -> Option<u16> {
         self.submit(Operation::Read, command)
@@ -259,22 +270,17 @@ impl QueuePair {
     /// Writes a command into the queue; the place that its completion will name. None where the queue is full. The daemon
     /// sees it after [`ring`](Self::ring).
     pub fn submit(&mut self, operation: Operation, command: Command) -> Option<u16> {
-        let mask = self.places.entries - 1;
-        let (place, next) = (self.tail & mask, self.tail.wrapping_add(1) & mask);
-        let index = |place: u32| usize::try_from(place).unwrap_or(0);
-        // The place after stays free, or a full queue would look like an empty one (Base, section 3.3.1).
-        if self.in_flight[index(place)] || self.in_flight[index(next)] {
-            return None;
-        }
-        let offset = self.base + self.places.submissions + index(place) * SUBMISSION;
+        let place = self.next_place()?;
+        let index = usize::from(place);
+        let offset = self.base + self.places.submissions + index * SUBMISSION;
         let words = self.memory.u64s_at(offset, 8);
-        for (word, value) in words.iter().zip(entry(operation, &command, place)) {
+        for (word, value) in words.iter().zip(entry(operation, &command, place.into())) {
             word.store(value, Ordering::Relaxed);
         }
-        self.in_flight[index(place)] = true;
+        self.in_flight[index] = true;
         self.count += 1;
         self.tail = self.tail.wrapping_add(1);
-        u16::try_from(place).ok()
+        Some(place)
     }
 
     /// Lets the daemon see what was written, and wakes it where it sleeps.

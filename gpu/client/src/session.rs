@@ -61,6 +61,15 @@ pub(crate) struct Inner {
     owner: Pid,
 }
 
+/// What memory commands write to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BufferKind {
+    /// The host's; for an accelerator's own it has to be copied on.
+    Host,
+    /// That of a dma-buf, which the daemon's processor writes through a mapping.
+    DmaBuf,
+}
+
 /// Memory that commands may name.
 #[derive(Debug)]
 pub struct Buffer {
@@ -220,6 +229,17 @@ impl Session {
         Ok(Buffer { session: Arc::clone(&self.inner), memory, reply })
     }
 
+    /// Registers `length` bytes of a dma-buf, memory of an accelerator's own for example, as the target of commands.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` where the daemon's engine cannot write there: register host memory then, and copy on. Otherwise as
+    /// [`register`](Self::register), or where the dma-buf cannot be mapped.
+    pub fn register_dma_buf(&self, dma_buf: OwnedFd, length: usize) -> Result<Buffer, ClientError> {
+        let memory = Shared::map(dma_buf, length)
+            .map_err(|source| ClientError::System { action: "map the dma-buf", source })?;
+        self.register(Arc::new(memory))
+    }
+
     /// New memory of at least `length` bytes, registered.
     ///
     /// # Errors
@@ -359,6 +379,12 @@ impl Buffer {
     #[must_use]
     pub fn memory(&self) -> &Arc<Shared> {
         &self.memory
+    }
+
+    /// What the daemon writes to.
+    #[must_use]
+    pub fn kind(&self) -> BufferKind {
+        if self.reply.kind.get() == session::BUFFER_DMABUF { BufferKind::DmaBuf } else { BufferKind::Host }
     }
 }
 

@@ -187,6 +187,30 @@ pub(crate) struct ClientArguments {
     /// Only these rows (part of their name).
     #[arg(long)]
     pub(crate) only: Vec<String>,
+    /// Measure instead how reads of an image in tmpfs scale: with each of these numbers of mediators.
+    #[arg(long, value_delimiter = ',', num_args = 0..=1, default_missing_value = "1,2,4,8")]
+    pub(crate) mediators: Vec<usize>,
+    /// Client threads beside them [default: as many as there are processors left].
+    #[arg(long)]
+    pub(crate) clients: Option<usize>,
+    /// Queue pairs of each client thread.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) pairs: u32,
+    /// Commands in flight on each pair.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) depth: u32,
+    /// Bytes of a command, a power of two from 512 on.
+    #[arg(long, value_delimiter = ',', default_value = "4096")]
+    pub(crate) bytes: Vec<u32>,
+    /// MiB of the file that is read, at random.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) data_mib: u64,
+    /// Seconds for each row.
+    #[arg(long, default_value_t = 2.0)]
+    pub(crate) seconds: f64,
+    /// Each client thread has a session of its own, instead of one session for all.
+    #[arg(long)]
+    pub(crate) sessions: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,8 @@
 //! the mediator's instructions alone.
 
 mod device;
+mod scaling;
+mod tmpfs;
 
 use std::path::Path;
 use std::process::Command;
@@ -25,18 +27,23 @@ use crate::report::{machine, number, reached, right, table};
 use crate::samples::Samples;
 
 use device::{Image, MemoryDevice, Way};
+use tmpfs::TmpfsImage;
 
 /// Bytes of a file of the tree: many data sets have pictures of this size.
 const FILE: usize = 110_000;
 /// Figures to reach, for each second and core.
 const COMMANDS: f64 = 10e6;
 const FILES: f64 = 40_000.0;
+const COPIES: f64 = 3e6;
 /// Longest command of the reads of files.
 const TRANSFER: u32 = 128 << 10;
 
 /// Runs the benchmark and prints its table.
 pub(crate) fn run(arguments: &ClientArguments) -> Result<()> {
     println!("{}", machine());
+    if !arguments.mediators.is_empty() {
+        return scaling::run(arguments);
+    }
     let image = make_image(arguments.files)?;
     let mut rows = table(&["what", "pairs", "depth", "ns", "lowest", "for each s and core", "reach"]);
     let is_wanted = |name: &str| {
@@ -46,9 +53,19 @@ pub(crate) fn run(arguments: &ClientArguments) -> Result<()> {
         // Answered by the engine at once, as one does whose device is memory, or when it is asked again.
         for (name, way) in [("commands", Way::Null), ("commands, queued", Way::Queued)] {
             if is_wanted(name) {
-                let times = commands(&image, way, pairs, depth, arguments)?;
+                let times = commands(&Served::new(&image, way)?, pairs, depth, arguments)?;
                 rows.add_row(row(name, pairs, depth, &times, COMMANDS)?);
             }
+        }
+    }
+    if is_wanted("copies") {
+        let image = TmpfsImage::new(arguments.data_mib)?;
+        let times = tmpfs::copies(&image, arguments)?;
+        rows.add_row(row("copies alone", 1, 1, &times, COPIES)?);
+        for (pairs, depth) in [(1, 64), (32, 32)] {
+            let served = Served::of(image.mount()?, 0, ClientLimits::default())?;
+            let times = commands(&served, pairs, depth, arguments)?;
+            rows.add_row(row("copies of 4 KiB", pairs, depth, &times, COPIES)?);
         }
     }
     if is_wanted("files") {
@@ -111,7 +128,11 @@ impl Served {
         let device = Arc::new(MemoryDevice::new(image.clone(), way));
         let parts = VolumeParts { fs: Arc::new(fs), device, start: 0 };
         let homifs = Homifs::new(parts, "memory".into(), MountOptions::default());
-        let server = Server::start(&homifs, 0, ClientLimits::default())?;
+        Self::of(homifs, 0, ClientLimits::default())
+    }
+
+    fn of(homifs: Arc<Homifs>, mediators: usize, limits: ClientLimits) -> Result<Self> {
+        let server = Server::start(&homifs, mediators, limits)?;
         Ok(Self { homifs, server })
     }
 
@@ -138,8 +159,7 @@ fn mediate(server: &Server) -> Duration {
 }
 
 /// Nanoseconds for each checked command that moves nothing.
-fn commands(image: &Image, way: Way, pairs: u32, depth: u32, arguments: &ClientArguments) -> Result<Samples> {
-    let served = Served::new(image, way)?;
+fn commands(served: &Served, pairs: u32, depth: u32, arguments: &ClientArguments) -> Result<Samples> {
     let session = Session::connect(served.server.path())?;
     let file = session.open_handle(&served.handle_of(served.find(b"large")?)?)?;
     let buffer = session.buffer(1 << 20)?;
