@@ -14,11 +14,19 @@ const GLANCE: Duration = Duration::from_millis(20);
 const SPINS: u32 = 2000;
 
 impl QueuePair {
-    /// The next completion.
+    /// The next completion of a command that moves data.
     ///
     /// # Errors
     /// Where none comes in time, or the daemon is gone.
     pub(crate) fn wait(&mut self) -> Result<Done, ClientError> {
+        self.wait_for(PATIENCE)
+    }
+
+    /// The next completion, which may take this long.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub(crate) fn wait_for(&mut self, patience: Duration) -> Result<Done, ClientError> {
         for _ in 0..SPINS {
             if let Some(done) = self.reap() {
                 return Ok(done);
@@ -32,8 +40,8 @@ impl QueuePair {
                 return Ok(done);
             }
             let now = Instant::now();
-            if now > start + PATIENCE {
-                return Err(ClientError::Late(PATIENCE));
+            if now > start + patience {
+                return Err(ClientError::Late(patience));
             }
             if now > look {
                 if self.is_abandoned() {

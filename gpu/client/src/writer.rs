@@ -1,11 +1,17 @@
 //! Writing files with a queue pair, from a thread of this process.
 
+use std::time::Duration;
+
 use crate::queue::{Command, Operation, QueuePair};
 use crate::session::{Buffer, Session};
 use crate::{ClientError, NvmeStatus, OpenFile};
 
 /// Entries of a writer's queue.
 const ENTRIES: u32 = 64;
+/// How long a write may take: one into the page cache waits where the kernel has too much to write back.
+const WRITE_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a flush may take: as long as fsync(2) of a busy disk.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(600);
 
 /// A queue pair and registered memory, for one thread that writes. What a write wrote is seen by everybody when it
 /// returns; it is durable after [`flush`](Self::flush).
@@ -73,7 +79,7 @@ impl Writer {
             if ranges.is_empty() {
                 break;
             }
-            failed = self.finish(&ranges)?;
+            failed = self.finish(&ranges, WRITE_PATIENCE)?;
         }
         failed.map_or(Ok(()), Err)
     }
@@ -86,7 +92,7 @@ impl Writer {
         self.check(file)?;
         let command = Command { nsid: file.nsid(), block: 0, blocks: 1, iova: 0, length: 0 };
         self.pair.submit(Operation::Flush, command).ok_or_else(no_room)?;
-        self.finish(&[(0, 0)])?.map_or(Ok(()), Err)
+        self.finish(&[(0, 0)], FLUSH_PATIENCE)?.map_or(Ok(()), Err)
     }
 
     fn check(&self, file: &OpenFile) -> Result<(), ClientError> {
@@ -125,11 +131,15 @@ impl Writer {
     }
 
     /// Waits for all of these; the failure of one of them, if one failed.
-    fn finish(&mut self, ranges: &[(u64, usize)]) -> Result<Option<ClientError>, ClientError> {
+    fn finish(
+        &mut self,
+        ranges: &[(u64, usize)],
+        patience: Duration,
+    ) -> Result<Option<ClientError>, ClientError> {
         let mut failed = None;
         let answered = self.pair.ring().and_then(|()| {
             for (offset, length) in ranges {
-                let done = self.pair.wait()?;
+                let done = self.pair.wait_for(patience)?;
                 if done.status != NvmeStatus::SUCCESS {
                     // Answers come in any order, so the range is that of all.
                     let (offset, length) = (*offset, u64::try_from(*length).unwrap_or(0));

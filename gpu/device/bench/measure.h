@@ -21,9 +21,26 @@ struct arguments {
     const char *path = nullptr;
     const char *title = "";
     bool quick = false;
+    /* Queue pairs to measure with; none for those that the program chooses. */
+    std::vector<uint32_t> pairs;
     /* How long one figure may be measured for. */
     double seconds() const { return quick || !HOMI_ACCELERATOR ? 0.15 : 0.7; }
 };
+
+/* "32,64" as numbers. */
+inline std::vector<uint32_t> read_numbers(const char *text)
+{
+    std::vector<uint32_t> numbers;
+    for (const char *at = text; *at != '\0';) {
+        char *end = nullptr;
+        unsigned long const number = std::strtoul(at, &end, 10);
+        if (end == at || number == 0 || number > 4096)
+            throw homi::failure(std::string(text) + " is no list of numbers from 1 to 4096, like 32,64");
+        numbers.push_back(static_cast<uint32_t>(number));
+        at = *end == ',' ? end + 1 : end;
+    }
+    return numbers;
+}
 
 inline arguments read_arguments(int argc, char **argv)
 {
@@ -32,6 +49,8 @@ inline arguments read_arguments(int argc, char **argv)
         std::string const one = argv[n];
         if (one == "--quick")
             a.quick = true;
+        else if (one == "--pairs" && n + 1 < argc)
+            a.pairs = read_numbers(argv[++n]);
         else if (one == "--title" && n + 1 < argc)
             a.title = argv[++n];
         else

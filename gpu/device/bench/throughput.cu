@@ -3,7 +3,7 @@
  * How many random reads a second, and how many bytes, into host memory and on into the accelerator's: against what a
  * plain copy over the link gives.
  *
- *     throughput [--quick] [--title TEXT] FILE
+ *     throughput [--quick] [--pairs N[,N...]] [--title TEXT] FILE
  */
 #include "measure.h"
 
@@ -97,11 +97,9 @@ void measure_all(const measure::arguments &a)
         block = about.block_size;
     }
     double const link = measure::link_speed();
-    std::vector<uint32_t> pairs = {32, 128};
-    if (a.quick)
-        pairs = {64};
-    if (!HOMI_ACCELERATOR)
-        pairs = {2};
+    std::vector<uint32_t> pairs = a.pairs;
+    if (pairs.empty())
+        pairs = !HOMI_ACCELERATOR ? std::vector<uint32_t>{2} : a.quick ? std::vector<uint32_t>{64} : std::vector<uint32_t>{32, 64, 128};
     std::printf("%s; plain copy over the link: %.1f GB/s\n\n", a.title, link);
     std::printf("| bytes | to | pairs | reads/s | GB/s | share of the link |\n|---:|---|---:|---:|---:|---:|\n");
     homi::device_array<uint32_t> failed(1);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use extents_core::{ExtentMap, Ino};
 use fuser::Notifier;
@@ -46,7 +47,27 @@ impl Drop for Held {
     }
 }
 
+/// The kernel's FUSE tells of a close after close(2) has returned, and lets go of the file below later still: whoever wrote
+/// a file, closed it and asks for a lease is not refused for that.
+const CLOSING: Duration = Duration::from_millis(250);
+
 impl LowerLeases {
+    /// Leave to read the media; none where somebody goes on writing, or the file's map changes all the time.
+    fn settled(&self, file: &OpenFile) -> rustix::io::Result<Option<ReadGuard>> {
+        let until = Instant::now() + CLOSING;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match self.lower.read_media(file, self.volume_size) {
+                Ok(None) | Err(rustix::io::Errno::AGAIN) if Instant::now() < until => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(20));
+                }
+                Err(rustix::io::Errno::AGAIN) => return Ok(None),
+                other => return other,
+            }
+        }
+    }
+
     /// Who serves whoever opens a file for reading now, and why.
     fn served_by(&self, ino: Ino, known: &homifs_lower::Standing) -> Result<(ServedBy, String)> {
         if self.reads == Reads::Kernel {
@@ -87,11 +108,7 @@ impl Leases for LowerLeases {
         let failed = |error: rustix::io::Errno| FsError::Lower(error.raw_os_error());
         let file = self.lower.open(ino.0, libc::O_RDONLY, false).map_err(failed)?;
         let mut held = Held { lower: Arc::clone(&self.lower), file, guard: None };
-        let guard = match self.lower.read_media(&held.file, self.volume_size) {
-            // Its map changes all the time.
-            Ok(None) | Err(rustix::io::Errno::AGAIN) => return Err(FsError::BeingWritten),
-            guard => guard.map_err(failed)?.ok_or(FsError::BeingWritten)?,
-        };
+        let guard = self.settled(&held.file).map_err(failed)?.ok_or(FsError::BeingWritten)?;
         let map = Arc::clone(&guard.map);
         held.guard = Some(guard);
         Ok((map, Arc::new(held)))
