@@ -1,5 +1,7 @@
 //! `homifs snapshot`: the files of a tree in one arena.
 
+mod mounted;
+
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
@@ -48,6 +50,11 @@ struct Listed {
 }
 
 pub(crate) fn run(arguments: &Snapshot) -> Result {
+    let mounted = std::path::Path::new(&arguments.spec);
+    if mounted.is_dir() {
+        let inside = arguments.directory.strip_prefix("/").unwrap_or(&arguments.directory);
+        return mounted::run(arguments, &mounted.join(inside));
+    }
     let volume = volume::open_unmounted(&arguments.spec, &arguments.place)?;
     let root = tree::find(&volume.homifs, &arguments.directory)?;
     let shown = arguments.directory.to_string_lossy();

@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use homi_abi::snapshot::{File as Entry, View};
 use homi_client::{ClientError, NvmeStatus, Session, Snapshot};
-use mounts::HomifsMount;
+use mounts::{HomifsMount, homifs, outcome};
 use oracle::{Format, KernelMount, machine, skip_if};
 use rustix::fs::FallocateFlags;
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -334,5 +334,38 @@ fn snapshot_larger_than_its_client_may_have_is_refused_with_the_option_to_raise(
     }
     let part = session.snapshot(File::open(mount.join("data/3"))?)?;
     ensure!(part.files() > 1000, "{part:?}");
+    Ok(())
+}
+
+/// What `homifs snapshot` writes, by these arguments.
+fn arena_of(arguments: &[&Path]) -> Result<Vec<u8>> {
+    let file = tempfile::NamedTempFile::new()?;
+    let words = [Path::new("snapshot")].into_iter().chain(arguments.iter().copied());
+    let taken = outcome(homifs()?, words.chain([Path::new("--write"), file.path()]))?;
+    ensure!(taken.code == Some(0), "{taken:?}");
+    Ok(fs::read(file.path())?)
+}
+
+#[test]
+fn snapshot_of_a_mounted_directory_is_that_of_the_volume() -> Result<()> {
+    skip_if!(cannot_make(Format::Xfs));
+    let tree = Tree::new(Format::Xfs)?;
+    let unmounted = arena_of(&[&tree.image, Path::new("/data")])?;
+    let mount = HomifsMount::new(&tree.image, "clients=1")?;
+    let mounted = arena_of(&[&mount.join("data")])?;
+    let (ours, theirs) = (View::new(&mounted)?, View::new(&unmounted)?);
+    ensure!(ours.files().len() == theirs.files().len() && ours.files().len() > FILES);
+    for (one, other) in ours.files().iter().zip(theirs.files()) {
+        ensure!(ours.path(one) == theirs.path(other));
+        let what = |file: &Entry| {
+            (file.hash, file.inode, file.generation, file.size, file.first_block, file.extents)
+        };
+        ensure!(what(one) == what(other), "{}", String::from_utf8_lossy(ours.path(one)));
+    }
+    drop(mount);
+    // Files come and go there, so it is refused with what to do.
+    let mount = HomifsMount::of_spec(&tree.image, "rw,clients=1")?;
+    let refused = outcome(homifs()?, ["snapshot".as_ref(), mount.join("data").as_os_str()])?;
+    ensure!(refused.code != Some(0) && refused.stderr.contains("mount the volume read-only"), "{refused:?}");
     Ok(())
 }
