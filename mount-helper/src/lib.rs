@@ -73,6 +73,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn carry_out(invocation: &Invocation) -> Result<u8, HelperError> {
+    if invocation.lists.iter().any(|list| homifs_options::asks_for_remount(list)) {
+        let program = program::find()?;
+        if let Some(namespace) = &invocation.namespace {
+            namespace::join(namespace)?;
+        }
+        return if invocation.fake { Ok(0) } else { program::remount(&program, invocation) };
+    }
     let options = invocation.options()?;
     // The program is looked for before the namespace changes, where it may be another or none.
     let program = program::find()?;

@@ -38,6 +38,18 @@ pub(crate) fn mount(
         command.stdout(Stdio::null());
     }
     command.arg("--").arg(&invocation.source).arg(&invocation.directory);
+    run(command, program)
+}
+
+/// Lets a mount that is there be changed.
+pub(crate) fn remount(program: &Path, invocation: &Invocation) -> Result<u8, HelperError> {
+    let mut command = Command::new(program);
+    command.arg("remount").arg("-o").arg(invocation.lists.join(","));
+    command.arg("--").arg(&invocation.directory);
+    run(command, program)
+}
+
+fn run(mut command: Command, program: &Path) -> Result<u8, HelperError> {
     command.stdin(Stdio::null());
     let status = command
         .status()

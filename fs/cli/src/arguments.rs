@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Mount(Mount),
     /// Unmount a volume.
     Umount(Umount),
+    /// Change a mount that is there: ro, rw, flags of every file system, options of ext4 or XFS.
+    Remount(Remount),
     /// Show where the bytes of a file lie, on a mount or on a device that is not mounted.
     Extents(Extents),
     /// Describe the volume on a device, or the one mounted on a directory.
@@ -30,8 +32,8 @@ pub(crate) enum Command {
     Stat(Stat),
     /// Serve devices as namespaces of an NVMe controller, to anyone's driver, over a vfio-user socket.
     Controller(Controller),
-    /// Take a snapshot of a tree of a volume that is not mounted: one arena with the paths, sizes and extents of all its
-    /// files, for programs and accelerators to map.
+    /// Take a snapshot of a tree: one arena with the paths, sizes and extents of all its files, for programs and
+    /// accelerators to map.
     Snapshot(Snapshot),
     /// Tell what a mount did: its operations, its clients with their queues and files, and its other counters.
     Stats(Stats),
@@ -76,6 +78,16 @@ pub(crate) struct Mount {
     /// The directory to mount on.
     #[arg(value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Remount {
+    /// Options, as mount(8) takes them.
+    #[arg(short, long, value_name = "OPTIONS", required = true)]
+    pub(crate) options: Vec<String>,
+    /// The directory that the volume is mounted on.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -289,10 +301,10 @@ pub(crate) struct Snapshot {
     /// Most files; more are refused.
     #[arg(long, value_name = "N", default_value_t = homifs_snapshot::Limits::default().files)]
     pub(crate) max_files: u64,
-    /// The device.
+    /// The device; or a directory of a mount with clients, whose daemon takes the snapshot then.
     #[arg(value_name = "SPEC")]
     pub(crate) spec: String,
-    /// The directory on the volume.
+    /// The directory on the volume, or below the one that was named.
     #[arg(value_name = "DIR", default_value = "/")]
     pub(crate) directory: PathBuf,
 }

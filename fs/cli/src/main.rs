@@ -22,6 +22,7 @@ mod output;
 mod progress;
 mod prometheus;
 mod ready;
+mod remount;
 mod request;
 mod revoke;
 mod snapshot;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     };
     let done = match arguments.command {
         Command::Mount(arguments) => mount::run(&arguments),
+        Command::Remount(arguments) => remount::run(&arguments),
         Command::Umount(arguments) => umount::run(&arguments),
         Command::Extents(arguments) => extents::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),

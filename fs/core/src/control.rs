@@ -40,19 +40,22 @@ enum Control {
     Layout { path: String },
     /// Who serves a file's reads, and why.
     File { path: String },
+    /// Changes the mount as `mount -o remount` with these options does.
+    Remount { options: String },
     /// The text of the file `stats`.
     Stats,
     /// Takes a file back from every client that reads it by queues of its own.
     Revoke { path: String },
 }
 
-const HELP: [&str; 7] = [
+const HELP: [&str; 8] = [
     r#"{"op":"help"}"#,
     r#"{"op":"volume"}"#,
     r#"{"op":"extents","path":"dir/file","first":0,"count":1000}"#,
     r#"{"op":"layout","path":"dir/file"}"#,
     r#"{"op":"file","path":"dir/file"}"#,
     r#"{"op":"stats"}"#,
+    r#"{"op":"remount","options":"ro"}"#,
     r#"{"op":"revoke","path":"dir/file"}"#,
 ];
 
@@ -124,6 +127,13 @@ fn carry_out(homifs: &Homifs, request: Control, caller: &Caller, room: usize) ->
         Control::Help => json!({ "requests": HELP }),
         Control::Volume => volume_json(homifs.volume().info(), homifs),
         Control::Stats => json!({ "prometheus": homifs.stats_text() }),
+        Control::Remount { options } => {
+            if caller.uid != 0 {
+                return Err(FsError::Denied);
+            }
+            homifs.remount(&options)?;
+            json!({})
+        }
         Control::Revoke { path } => {
             let ino = readable(homifs, &path, caller)?;
             // Taking it from others is for its owner.

@@ -72,6 +72,14 @@ pub enum FsError {
     /// A snapshot of a tree that may change.
     #[error("snapshots are of read-only mounts; mount the volume read-only, or open the files one by one")]
     SnapshotOfWritable,
+    /// The mount cannot be changed so.
+    #[error("{text}")]
+    Remount {
+        /// Why as errno(3).
+        errno: i32,
+        /// Why in words.
+        text: String,
+    },
     /// What the kernel's own driver answered, below a writable mount.
     #[error("{}", std::io::Error::from_raw_os_error(*.0))]
     Lower(i32),
@@ -111,6 +119,7 @@ impl FsError {
             Self::SnapshotOfWritable => libc::EOPNOTSUPP,
             Self::Lower(libc::ENOSYS) | Self::NotSupported => libc::EOPNOTSUPP,
             Self::Lower(errno) => *errno,
+            Self::Remount { errno, .. } => *errno,
             Self::ForeignHandle | Self::StaleHandle => libc::ESTALE,
             Self::ForgedHandle => libc::EPERM,
             Self::ExpiredHandle => libc::EKEYEXPIRED,

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use extents_core::{ExtentMap, Ino};
 
+use homifs_options::Remount;
+
 use crate::access::Caller;
 use crate::error::Result;
 use crate::homifs::Homifs;
@@ -43,6 +45,12 @@ pub trait Leases: Send + Sync + Debug {
     /// # Errors
     /// Where the file cannot be looked at.
     fn standing(&self, ino: Ino) -> Result<Standing>;
+
+    /// Changes how the volume is mounted below.
+    ///
+    /// # Errors
+    /// [`FsError::Remount`](crate::FsError::Remount) with the driver's own words.
+    fn remount(&self, asked: &Remount) -> Result<()>;
 
     /// What was counted beside what every mount counts: name, help, value.
     fn counts(&self) -> Vec<(&'static str, &'static str, u64)>;

@@ -1,9 +1,9 @@
-//! Who serves a file's reads, and why: for people who ask.
+//! Who serves a file's reads, and why: for people who ask. And how they change that for a whole mount.
 
 use extents_core::Ino;
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{FsError, Result};
 use crate::homifs::Homifs;
 
 /// Who serves a file's reads.
@@ -59,6 +59,24 @@ impl Standing {
 }
 
 impl Homifs {
+    /// Changes how the volume is mounted below, as `mount -o remount` with these options asks.
+    pub(crate) fn remount(&self, options: &str) -> Result<()> {
+        let refuse = |errno, text| Err(FsError::Remount { errno, text });
+        let asked = match self.options().remount(options) {
+            Ok(asked) => asked,
+            Err(error) => return refuse(libc::EINVAL, error.to_string()),
+        };
+        match self.leases_cell().get() {
+            Some(leases) => leases.remount(&asked),
+            None if asked.read_only == Some(false) => refuse(
+                libc::EROFS,
+                "it was mounted read-only, by a daemon that never writes; unmount, then mount it with -o rw"
+                    .to_owned(),
+            ),
+            None => Ok(()),
+        }
+    }
+
     /// Who serves a file's reads.
     pub(crate) fn standing(&self, ino: Ino) -> Result<Standing> {
         match self.leases_cell().get() {

@@ -114,6 +114,8 @@ impl LowerError {
 #[derive(Debug)]
 pub(crate) struct PrivateMount {
     pub(crate) root: OwnedFd,
+    /// The mount itself: without this descriptor the kernel takes it for none, and changes nothing about it.
+    pub(crate) mount: OwnedFd,
     /// The block device that it is on.
     pub(crate) device: PathBuf,
     /// Nobody else of us mounts the image meanwhile.
@@ -150,7 +152,7 @@ impl PrivateMount {
         })?;
         // The mount holds the loop device from here on.
         drop(holders);
-        Ok(Self { root, device, _image: image })
+        Ok(Self { root, mount, device, _image: image })
     }
 }
 
@@ -231,7 +233,7 @@ fn mount(device: &Path, shown: &Path, options: &LowerOptions) -> Result<OwnedFd,
 }
 
 /// What the driver wrote into the context: its reasons.
-fn told(context: &OwnedFd) -> String {
+pub(crate) fn told(context: &OwnedFd) -> String {
     let mut text = String::new();
     let mut line = [0_u8; 1024];
     for _ in 0..16 {

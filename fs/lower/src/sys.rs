@@ -1,6 +1,7 @@
 //! System calls that the crates of others do not wrap; all `unsafe` of this crate is below here.
 #![allow(unsafe_code)]
 
+pub(crate) mod attributes;
 pub(crate) mod cached;
 pub(crate) mod handles;
 pub(crate) mod identity;

@@ -151,8 +151,10 @@ pub(crate) static TABLE: &[Row] = &[
     Row {
         name: "remount",
         group: Group::Volume,
-        kind: Kind::Refused { why: "options of a mount are fixed; unmount, then mount again" },
-        help: "Refused: unmount, then mount again.",
+        kind: Kind::Refused {
+            why: "it changes a mount that is there: mount -o remount DIR, or homifs remount DIR",
+        },
+        help: "For a mount that is there: ro, rw, the flags of every file system and the options of ext4 or XFS can be changed.",
         default: "",
     },
     Row {

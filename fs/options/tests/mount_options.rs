@@ -142,7 +142,7 @@ fn last_word_says_whether_the_mount_is_written() {
         assert_eq!(options.read_only, read_only, "{list}");
         assert_eq!(parse(&options.to_string()).unwrap(), options, "{list}");
     }
-    assert!(refused("remount,ro").contains("unmount"));
+    assert!(refused("remount,ro").contains("homifs remount"));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use extents_core::{ExtentMap, Ino};
 use fuser::Notifier;
 use homifs_core::{Caller, FsError, Lease, Leases, Result, ServedBy, Standing, WritableFile};
-use homifs_lower::{Lower, OpenFile, ReadGuard};
-use homifs_options::Reads;
+use homifs_lower::{Lower, LowerAttributes, OpenFile, ReadGuard};
+use homifs_options::{MountFlags, Reads, Remount};
 
 use super::device_writes::DeviceWriter;
 
@@ -119,6 +119,21 @@ impl Leases for LowerLeases {
         let generation =
             self.lower.map_generation(ino.0).map_err(|error| FsError::Lower(error.raw_os_error()))?;
         Ok((Arc::new(writer), generation))
+    }
+
+    fn remount(&self, asked: &Remount) -> Result<()> {
+        let flags = |flag| asked.options.flags.contains(flag);
+        let attributes = LowerAttributes {
+            noatime: flags(MountFlags::NOATIME),
+            strictatime: flags(MountFlags::STRICTATIME),
+            nodiratime: flags(MountFlags::NODIRATIME),
+            lazytime: flags(MountFlags::LAZYTIME),
+            sync: flags(MountFlags::SYNC),
+            dirsync: flags(MountFlags::DIRSYNC),
+        };
+        let changed = self.lower.remount(asked.read_only, &asked.lower, &attributes);
+        changed
+            .map_err(|error| FsError::Remount { errno: error.source.raw_os_error(), text: error.to_string() })
     }
 
     fn standing(&self, ino: Ino) -> Result<Standing> {
