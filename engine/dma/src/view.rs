@@ -9,7 +9,7 @@ use crate::{Access, AddressSpace, Mapping, Unreachable, to_u64, to_usize};
 /// A run of bytes of one mapping.
 #[derive(Debug, Clone, Copy)]
 pub struct Span<'a> {
-    /// The mapping; holding it keeps its removal from being [settled](Unmapped::settle).
+    /// The mapping; holding it keeps its removal from being [settled](crate::Unmapped::settle).
     pub mapping: &'a Arc<Mapping>,
     /// First byte, in the mapping's region.
     pub offset: usize,
