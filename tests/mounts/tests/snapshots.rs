@@ -287,7 +287,7 @@ fn snapshot_shows_a_client_what_it_may_read_and_loses_what_is_taken_back() -> Re
     let name = "0/0/00000.bin";
     let (kept, gone) = ("3/3/00003.bin", entry(&view, b"sparse").context("no sparse")?);
     snapshot.read(&mut reader, gone, 0, &mut bytes)?;
-    let told = Command::new(mounts::homifs()?).arg("revoke").arg(mount.join("data/sparse")).output()?;
+    let told = Command::new(homifs()?).arg("revoke").arg(mount.join("data/sparse")).output()?;
     ensure!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
     for path in ["sparse", "another-name"] {
         let gone = entry(&view, path.as_bytes()).context("it was there")?;
