@@ -8,8 +8,8 @@ use engine_block::BlockDevice;
 use engine_open::{Backend, Direct, OpenError, OpenOptions};
 use extents_volume::{OpenVolumeError, VolumeOptions};
 use homifs_core::{Homifs, MetadataReader, VolumeParts};
-use homifs_lower::{Lower, LowerAttributes, LowerOptions, LowerVolume};
-use homifs_options::{Engine, MountFlags, MountOptions};
+use homifs_lower::{Lower, LowerOptions, LowerVolume};
+use homifs_options::{Engine, MountOptions};
 
 use crate::Result;
 use crate::arguments::Place;
@@ -77,19 +77,11 @@ pub(crate) fn open_writable(spec: &str, options: &MountOptions) -> Result<(Volum
     let read = open_on(Arc::clone(&device), spec, &shown, Sharing::Tolerant)?;
     let read = read.map_err(|error| Failure::volume(spec, &error))?;
     let info = read.fs.info().clone();
-    let flags = |flag| options.flags.contains(flag);
     let lower = LowerOptions {
         format: if info.format == "xfs" { "xfs" } else { "ext4" },
         offset: read.start,
         read_only: false,
-        attributes: LowerAttributes {
-            noatime: flags(MountFlags::NOATIME),
-            strictatime: flags(MountFlags::STRICTATIME),
-            nodiratime: flags(MountFlags::NODIRATIME),
-            lazytime: flags(MountFlags::LAZYTIME),
-            sync: flags(MountFlags::SYNC),
-            dirsync: flags(MountFlags::DIRSYNC),
-        },
+        attributes: homifs_fuse::lower_attributes(options.flags),
         data: options.lower.clone(),
     };
     let lower = mount_lower(spec, &lower)?;

@@ -15,3 +15,4 @@ mod writable;
 
 pub use mount::MountError;
 pub use session::{Mounted, Unmounter, mount, mount_writable};
+pub use writable::lower_attributes;

@@ -28,6 +28,7 @@ use crate::filesystem::{Translation, reply_xattr};
 use crate::negotiation::{COMMON, agree};
 
 pub(crate) use leases::LowerLeases;
+pub use leases::lower_attributes;
 
 use backing::Backings;
 use handles::{Handles, Opened};

@@ -59,6 +59,27 @@ impl FileIoctl {
     ];
 }
 
+/// Calls `step`, which is told how many bytes were moved and moves some of the rest, until all `length` are or there are no
+/// more; how many. A failure counts only where nothing was moved before.
+fn moved(length: usize, mut step: impl FnMut(usize) -> Result<usize>) -> Result<usize> {
+    let mut done = 0;
+    while done < length {
+        match step(done) {
+            Ok(0) => break,
+            Ok(more) => done += more,
+            Err(Errno::INTR) => {}
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+/// The byte of a file that is `done` bytes after `offset`.
+fn place(offset: u64, done: usize) -> Result<u64> {
+    offset.checked_add(extents_core::to_u64(done)).ok_or(Errno::INVAL)
+}
+
 /// The generation of a map: that of the inode, and how often the file may have changed.
 pub(crate) fn generation(inode: u64, changes: u32) -> u64 {
     u64::from(changes) << 32 | inode & u64::from(u32::MAX)
@@ -171,17 +192,10 @@ impl Lower {
     pub fn append(&self, open: &OpenFile, bytes: &[u8], who: &Identity) -> Result<usize> {
         let _growing = self.contents.grow(open.ino);
         let _acting = Assumed::new(who);
-        let mut written = 0;
-        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            match pwritev2(&open.file, &[IoSlice::new(rest)], 0, ReadWriteFlags::APPEND) {
-                Ok(0) => break,
-                Ok(length) => written += length,
-                Err(Errno::INTR) => {}
-                Err(error) if written == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(written)
+        moved(bytes.len(), |done| {
+            let rest = IoSlice::new(bytes.get(done..).unwrap_or_default());
+            pwritev2(&open.file, &[rest], 0, ReadWriteFlags::APPEND)
+        })
     }
 
     /// Writes anywhere in a file that was opened to be appended to, since its program took `O_APPEND` back; how many bytes.
@@ -341,18 +355,9 @@ impl OpenFile {
     /// # Errors
     /// What the kernel's driver says.
     pub fn read(&self, offset: u64, target: &mut [u8]) -> Result<usize> {
-        let mut read = 0;
-        while let Some(rest) = target.get_mut(read..).filter(|rest| !rest.is_empty()) {
-            let at = offset.checked_add(extents_core::to_u64(read)).ok_or(Errno::INVAL)?;
-            match pread(&self.file, rest, at) {
-                Ok(0) => break,
-                Ok(length) => read += length,
-                Err(Errno::INTR) => {}
-                Err(error) if read == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(read)
+        moved(target.len(), |done| {
+            pread(&self.file, target.get_mut(done..).unwrap_or_default(), place(offset, done)?)
+        })
     }
 
     /// Writes through the kernel's driver; how many bytes.
@@ -361,18 +366,9 @@ impl OpenFile {
     /// What the kernel's driver says.
     pub fn write(&self, offset: u64, bytes: &[u8], who: &Identity) -> Result<usize> {
         let _acting = Assumed::new(who);
-        let mut written = 0;
-        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            let at = offset.checked_add(extents_core::to_u64(written)).ok_or(Errno::INVAL)?;
-            match pwrite(&self.file, rest, at) {
-                Ok(0) => break,
-                Ok(length) => written += length,
-                Err(Errno::INTR) => {}
-                Err(error) if written == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(written)
+        moved(bytes.len(), |done| {
+            pwrite(&self.file, bytes.get(done..).unwrap_or_default(), place(offset, done)?)
+        })
     }
 
     /// Makes the file durable.

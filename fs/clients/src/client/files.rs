@@ -40,16 +40,7 @@ impl Client {
         if lease.and_then(|lease| lease.upgrade()).is_some_and(|lease| lease.is_recalled()) {
             self.revoke(inode);
         }
-        Ok(FileReply {
-            nsid: nsid.into(),
-            block_size: block.into(),
-            blocks: size.div_ceil(block.into()).into(),
-            size: size.into(),
-            generation: generation.into(),
-            inode: inode.into(),
-            lease_slot: (nsid - 1).into(),
-            ..FileReply::default()
-        })
+        Ok(reply(nsid, block, size, generation, inode))
     }
 
     fn open_to_write(&self, handle: &Handle) -> Result<FileReply, Refusal> {
@@ -63,17 +54,7 @@ impl Client {
         let (size, block) = (written.length(), written.common().block);
         let backing = Arc::new(WrittenBacking(Arc::clone(&written)));
         self.add(&mut held, written, backing)?;
-        Ok(FileReply {
-            nsid: nsid.into(),
-            block_size: block.into(),
-            blocks: size.div_ceil(block.into()).into(),
-            size: size.into(),
-            generation: generation.into(),
-            inode: inode.into(),
-            lease_slot: (nsid - 1).into(),
-            flags: FILE_WRITABLE.into(),
-            ..FileReply::default()
-        })
+        Ok(FileReply { flags: FILE_WRITABLE.into(), ..reply(nsid, block, size, generation, inode) })
     }
 
     /// The threads that carry out what may block, started when the first file is opened to be written.
@@ -215,5 +196,19 @@ impl Client {
             .u64s_at(place, 1)
             .and_then(|words| words.first())
             .map_or(0, |word| word.load(Ordering::Relaxed) & 0xff)
+    }
+}
+
+/// What a client is told of a file that it has open for reading.
+fn reply(nsid: u32, block: u32, size: u64, generation: u64, inode: u64) -> FileReply {
+    FileReply {
+        nsid: nsid.into(),
+        block_size: block.into(),
+        blocks: size.div_ceil(block.into()).into(),
+        size: size.into(),
+        generation: generation.into(),
+        inode: inode.into(),
+        lease_slot: (nsid - 1).into(),
+        ..FileReply::default()
     }
 }

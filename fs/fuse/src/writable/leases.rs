@@ -47,6 +47,19 @@ impl Drop for Held {
     }
 }
 
+/// What the flags of a mount mean for the one below it.
+#[must_use]
+pub fn lower_attributes(flags: MountFlags) -> LowerAttributes {
+    LowerAttributes {
+        noatime: flags.contains(MountFlags::NOATIME),
+        strictatime: flags.contains(MountFlags::STRICTATIME),
+        nodiratime: flags.contains(MountFlags::NODIRATIME),
+        lazytime: flags.contains(MountFlags::LAZYTIME),
+        sync: flags.contains(MountFlags::SYNC),
+        dirsync: flags.contains(MountFlags::DIRSYNC),
+    }
+}
+
 /// The kernel's FUSE tells of a close after close(2) has returned, and lets go of the file below later still: whoever wrote
 /// a file, closed it and asks for a lease is not refused for that.
 const CLOSING: Duration = Duration::from_millis(250);
@@ -122,15 +135,7 @@ impl Leases for LowerLeases {
     }
 
     fn remount(&self, asked: &Remount) -> Result<()> {
-        let flags = |flag| asked.options.flags.contains(flag);
-        let attributes = LowerAttributes {
-            noatime: flags(MountFlags::NOATIME),
-            strictatime: flags(MountFlags::STRICTATIME),
-            nodiratime: flags(MountFlags::NODIRATIME),
-            lazytime: flags(MountFlags::LAZYTIME),
-            sync: flags(MountFlags::SYNC),
-            dirsync: flags(MountFlags::DIRSYNC),
-        };
+        let attributes = lower_attributes(asked.options.flags);
         let changed = self.lower.remount(asked.read_only, &asked.lower, &attributes);
         changed
             .map_err(|error| FsError::Remount { errno: error.source.raw_os_error(), text: error.to_string() })
