@@ -20,7 +20,7 @@ mod witness;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{AtFlags, OFlags, Statx, StatxFlags, statx};
 use rustix::io::Errno;
@@ -49,7 +49,7 @@ pub struct Lower {
     mount: PrivateMount,
     format: &'static str,
     root: u64,
-    nodes: Nodes,
+    nodes: Arc<Nodes>,
     contents: Contents,
     witness: OnceLock<Witness>,
 }
@@ -85,14 +85,14 @@ impl Lower {
             mount,
             format: options.format,
             root: 0,
-            nodes: Nodes::default(),
+            nodes: Arc::default(),
             contents: Contents::default(),
             witness: OnceLock::new(),
         };
         let handle = KernelHandle::of(&lower.mount.root).map_err(refused)?;
         let stat = stat_of(&lower.mount.root).map_err(refused)?;
         // Never forgotten: FUSE's root is there from the beginning.
-        lower.nodes.told(stat.stx_ino, handle);
+        lower.nodes.told(handle);
         Ok(Self { root: stat.stx_ino, ..lower })
     }
 
@@ -124,9 +124,18 @@ impl Lower {
     /// Notes that the kernel's FUSE was told of a node: it will ask by its number from now on.
     pub(crate) fn told(&self, fd: &OwnedFd) -> Result<Found> {
         let handle = KernelHandle::of(fd)?;
-        let stat = stat_of(fd)?;
-        self.nodes.told(stat.stx_ino, handle);
-        Ok(Found { ino: stat.stx_ino, generation: handle.generation(), stat })
+        self.nodes.told(handle);
+        let found = stat_of(fd).and_then(|stat| {
+            if stat.stx_nlink == 0 {
+                // It lost its name before it was known.
+                self.nodes.keep(&handle, handle.open(&self.mount.root, OFlags::PATH)?);
+            }
+            Ok(Found { ino: handle.ino(), generation: handle.generation(), stat })
+        });
+        if found.is_err() {
+            self.forget(handle.ino(), 1);
+        }
+        found
     }
 
     /// A descriptor of a node that only names it.

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::contents::{Access, ChangeGuard};
 use crate::open_files::OpenFile;
+use crate::sys::handles::KernelHandle;
 use crate::sys::identity::{Assumed, Identity};
 use crate::{Found, Lower, Result, proc_path};
 
@@ -126,7 +127,7 @@ impl Lower {
             return Ok((found, open));
         }
         let state = self.contents.opened(found.ino, access);
-        let open = self.opened(found.ino, file, access, state)?;
+        let open = self.opened(file, access, state)?;
         Ok((found, open))
     }
 
@@ -165,21 +166,11 @@ impl Lower {
     /// What has no name left stays until the kernel's FUSE has forgotten it.
     fn lost(&self, losing: Option<Losing<'_>>) {
         let Some(Losing { node, alone }) = losing else { return };
-        if let Some(stat) = links_of(&node).filter(|stat| stat.stx_nlink == 0)
-            // Whoever has it open keeps it; see `keep_nameless`.
-            && !self.contents.is_open(stat.stx_ino)
-        {
-            self.nodes.keep(stat.stx_ino, node);
+        let nameless = links_of(&node).is_some_and(|stat| stat.stx_nlink == 0);
+        if nameless && let Ok(handle) = KernelHandle::of(&node) {
+            self.nodes.keep(&handle, node);
         }
         drop(alone);
-    }
-
-    /// The same for a file that is about to be closed: one descriptor for each file that is open without a name is enough.
-    pub fn keep_nameless(&self, open: &OpenFile) {
-        let nameless = crate::stat_of(open.file()).is_ok_and(|stat| stat.stx_nlink == 0);
-        if nameless && let Ok(node) = self.path(open.ino()) {
-            self.nodes.keep(open.ino(), node);
-        }
     }
 
     /// Removes an empty directory.

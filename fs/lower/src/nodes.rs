@@ -1,11 +1,19 @@
 //! The nodes that the kernel's FUSE knows: for each, the handle by which the kernel's driver finds it again.
+//!
+//! A node that has lost its last name keeps its inode until FUSE has forgotten it: FUSE goes on asking by the number, and an
+//! open that is on its way would else find whatever file gets that number next. Whoever has the node open keeps it by that;
+//! while nobody has, a descriptor here does. Both are decided under the lock of the node's entry, since names go, files are
+//! opened and files are closed at the same time.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use rustc_hash::FxBuildHasher;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
+use crate::proc_path;
 use crate::sys::handles::KernelHandle;
 
 #[derive(Debug)]
@@ -13,8 +21,18 @@ struct Known {
     handle: KernelHandle,
     /// How often the kernel was told of it, less what it has forgotten.
     lookups: u64,
-    /// Present when the last name is gone: as long as the kernel asks by this number, no other file may get it.
+    /// [`OpenNode`]s of it.
+    opens: u32,
+    /// Whether its last name is gone.
+    nameless: bool,
+    /// Present when it has neither a name nor an [`OpenNode`].
     pin: Option<OwnedFd>,
+}
+
+impl Known {
+    fn new(handle: KernelHandle) -> Self {
+        Self { handle, lookups: 0, opens: 0, nameless: false, pin: None }
+    }
 }
 
 /// By inode number.
@@ -24,10 +42,15 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// Notes that the kernel is told of a node.
-    pub(crate) fn told(&self, ino: u64, handle: KernelHandle) {
-        let mut known = self.known.entry(ino).or_insert(Known { handle, lookups: 0, pin: None });
-        known.handle = handle;
+    /// Notes that the kernel is told of a node. Who does so looks afterwards whether the node has [no name](Self::keep) any
+    /// more: whoever took the last one found nothing here to keep it by.
+    pub(crate) fn told(&self, handle: KernelHandle) {
+        let mut known = self.known.entry(handle.ino()).or_insert_with(|| Known::new(handle));
+        if known.handle != handle {
+            // Another file by now; what was known of the one before says nothing.
+            let lookups = known.lookups;
+            *known = Known { lookups, ..Known::new(handle) };
+        }
         known.lookups += 1;
     }
 
@@ -36,6 +59,7 @@ impl Nodes {
         if let Entry::Occupied(mut known) = self.known.entry(ino) {
             let left = known.get().lookups.saturating_sub(times);
             if left == 0 {
+                // Its descriptor is closed after the lock is let go: that may free a large file.
                 known.remove();
             } else {
                 known.get_mut().lookups = left;
@@ -43,15 +67,73 @@ impl Nodes {
         }
     }
 
-    /// Keeps a node that has lost its last name until the kernel has forgotten it: an open that is on its way would else find
-    /// whatever file gets its number next.
-    pub(crate) fn keep(&self, ino: u64, node: OwnedFd) {
-        if let Some(mut known) = self.known.get_mut(&ino) {
-            known.pin = Some(node);
+    /// Notes that a node, for which `node` stands, has lost its last name.
+    pub(crate) fn keep(&self, handle: &KernelHandle, node: OwnedFd) {
+        if let Some(mut known) = self.known.get_mut(&handle.ino())
+            && known.handle == *handle
+        {
+            known.nameless = true;
+            if known.opens == 0 {
+                known.pin = Some(node);
+            }
+        }
+    }
+
+    /// Notes that a node is open, by `file`, as long as the result lives.
+    pub(crate) fn opened(self: &Arc<Self>, file: OwnedFd) -> crate::Result<OpenNode> {
+        let handle = KernelHandle::of(&file)?;
+        let pin =
+            self.known.get_mut(&handle.ino()).filter(|known| known.handle == handle).and_then(|mut known| {
+                known.opens += 1;
+                // One descriptor is enough.
+                known.pin.take()
+            });
+        drop(pin);
+        Ok(OpenNode { file, handle, nodes: Arc::clone(self) })
+    }
+
+    fn closing(&self, handle: &KernelHandle, file: &OwnedFd) {
+        let Some(mut known) = self.known.get_mut(&handle.ino()).filter(|known| known.handle == *handle)
+        else {
+            return;
+        };
+        known.opens = known.opens.saturating_sub(1);
+        if known.opens == 0 && known.nameless {
+            // Not the file itself, which may be open for writing.
+            match openat(CWD, proc_path(file), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(node) => known.pin = Some(node),
+                Err(error) => {
+                    tracing::warn!(ino = handle.ino(), %error, "a removed file cannot be kept until FUSE has forgotten it");
+                }
+            }
         }
     }
 
     pub(crate) fn handle(&self, ino: u64) -> Option<KernelHandle> {
         self.known.get(&ino).map(|known| known.handle)
+    }
+}
+
+/// A descriptor of a node, which [keeps](Nodes) the node when it is closed.
+#[derive(Debug)]
+pub(crate) struct OpenNode {
+    file: OwnedFd,
+    handle: KernelHandle,
+    nodes: Arc<Nodes>,
+}
+
+impl OpenNode {
+    pub(crate) fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+
+    pub(crate) fn handle(&self) -> &KernelHandle {
+        &self.handle
+    }
+}
+
+impl Drop for OpenNode {
+    fn drop(&mut self) {
+        self.nodes.closing(&self.handle, &self.file);
     }
 }

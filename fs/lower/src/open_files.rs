@@ -8,6 +8,7 @@ use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, fdatasync, fsync, 
 use rustix::io::{Errno, ReadWriteFlags, pread, pwrite, pwritev2};
 
 use crate::contents::{Access, GrowthGuard, Loaded, ReadGuard, State};
+use crate::nodes::OpenNode;
 use crate::sys::identity::{Assumed, Identity};
 use crate::sys::{cached, ioctls, writers};
 use crate::{Lower, Result, placement, stat_of};
@@ -15,9 +16,7 @@ use crate::{Lower, Result, placement, stat_of};
 /// One open of a file.
 #[derive(Debug)]
 pub struct OpenFile {
-    ino: u64,
-    generation: u64,
-    file: OwnedFd,
+    node: OpenNode,
     access: Access,
     state: Arc<State>,
 }
@@ -116,7 +115,7 @@ impl Lower {
             Err(Errno::PERM) if !appends.is_empty() => self.reopen(ino, flags | appends),
             opened => opened,
         };
-        match file.and_then(|file| self.opened(ino, file, access, state)) {
+        match file.and_then(|file| self.opened(file, access, state)) {
             Ok(open) => Ok(open),
             Err(error) => {
                 self.contents.closed(ino, access);
@@ -125,23 +124,13 @@ impl Lower {
         }
     }
 
-    pub(crate) fn opened(
-        &self,
-        ino: u64,
-        file: OwnedFd,
-        access: Access,
-        state: Arc<State>,
-    ) -> Result<OpenFile> {
-        let generation = match self.nodes.handle(ino) {
-            Some(handle) => handle.generation(),
-            None => crate::KernelHandle::of(&file)?.generation(),
-        };
-        Ok(OpenFile { ino, generation, file, access, state })
+    pub(crate) fn opened(&self, file: OwnedFd, access: Access, state: Arc<State>) -> Result<OpenFile> {
+        Ok(OpenFile { node: self.nodes.opened(file)?, access, state })
     }
 
     /// Closes a file.
     pub fn close(&self, open: &OpenFile) {
-        self.closed(open.ino, open.access);
+        self.closed(open.ino(), open.access);
     }
 
     /// Notes that a file is closed, which was open [for this](OpenFile::access).
@@ -156,7 +145,7 @@ impl Lower {
     /// What the kernel's driver says.
     pub fn backing(&self, open: &OpenFile) -> Result<Option<OwnedFd>> {
         if open.is_writable() {
-            self.reopen(open.ino, OFlags::RDONLY | OFlags::CLOEXEC).map(Some)
+            self.reopen(open.ino(), OFlags::RDONLY | OFlags::CLOEXEC).map(Some)
         } else {
             Ok(None)
         }
@@ -170,17 +159,17 @@ impl Lower {
     pub fn read_media(&self, open: &OpenFile, volume_size: u64) -> Result<Option<ReadGuard>> {
         let mut disputed = false;
         let guard = open.state.read(|changes, look| {
-            if look && writers::may_be_written(&open.file) {
+            if look && writers::may_be_written(open.file()) {
                 return Ok(None);
             }
-            let size = stat_of(&open.file)?.stx_size;
-            let generation = generation(open.generation, changes);
-            let map = placement::map(&open.file, size, generation, volume_size)?;
-            disputed = self.witness.get().is_some_and(|witness| witness.disputes(self, open.ino, &map));
-            Ok(Some(Loaded { map, cached: cached::cached_pages(&open.file) > 0, disputed }))
+            let size = stat_of(open.file())?.stx_size;
+            let generation = generation(open.node.handle().generation(), changes);
+            let map = placement::map(open.file(), size, generation, volume_size)?;
+            disputed = self.witness.get().is_some_and(|witness| witness.disputes(self, open.ino(), &map));
+            Ok(Some(Loaded { map, cached: cached::cached_pages(open.file()) > 0, disputed }))
         })?;
         if disputed {
-            self.contents.remember_dispute(open.ino);
+            self.contents.remember_dispute(open.ino());
         }
         Ok(guard)
     }
@@ -190,11 +179,11 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn append(&self, open: &OpenFile, bytes: &[u8], who: &Identity) -> Result<usize> {
-        let _growing = self.contents.grow(open.ino);
+        let _growing = self.contents.grow(open.ino());
         let _acting = Assumed::new(who);
         moved(bytes.len(), |done| {
             let rest = IoSlice::new(bytes.get(done..).unwrap_or_default());
-            pwritev2(&open.file, &[rest], 0, ReadWriteFlags::APPEND)
+            pwritev2(open.file(), &[rest], 0, ReadWriteFlags::APPEND)
         })
     }
 
@@ -209,7 +198,7 @@ impl Lower {
         bytes: &[u8],
         who: &Identity,
     ) -> Result<usize> {
-        let _alone = self.contents.change(open.ino);
+        let _alone = self.contents.change(open.ino());
         open.write(offset, bytes, who)
     }
 
@@ -225,7 +214,7 @@ impl Lower {
     /// Whether places for bytes from `offset` on only add to a file, and move nothing.
     fn only_adds(open: &OpenFile, mode: FallocateFlags, offset: u64) -> bool {
         (mode - FallocateFlags::KEEP_SIZE).is_empty()
-            && stat_of(&open.file).is_ok_and(|stat| offset >= stat.stx_size)
+            && stat_of(open.file()).is_ok_and(|stat| offset >= stat.stx_size)
     }
 
     /// Changes which bytes of a file have a place; `mode` is that of `fallocate(2)`.
@@ -242,12 +231,12 @@ impl Lower {
     ) -> Result<()> {
         let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
         let _announced = if Self::only_adds(open, mode, offset) {
-            self.contents.grow(open.ino)
+            self.contents.grow(open.ino())
         } else {
-            GrowthGuard::Changes(self.contents.change(open.ino))
+            GrowthGuard::Changes(self.contents.change(open.ino()))
         };
         let _acting = Assumed::new(who);
-        fallocate(&open.file, mode, offset, length)
+        fallocate(open.file(), mode, offset, length)
     }
 
     /// Copies bytes between files of the volume; how many.
@@ -261,13 +250,13 @@ impl Lower {
         length: u64,
         who: &Identity,
     ) -> Result<usize> {
-        let _alone = self.contents.change(to.ino);
+        let _alone = self.contents.change(to.ino());
         let _acting = Assumed::new(who);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         rustix::fs::copy_file_range(
-            &from.file,
+            from.file(),
             Some(&mut from_offset),
-            &to.file,
+            to.file(),
             Some(&mut to_offset),
             length,
         )
@@ -304,13 +293,13 @@ impl OpenFile {
     /// The inode number.
     #[must_use]
     pub fn ino(&self) -> u64 {
-        self.ino
+        self.node.handle().ino()
     }
 
     /// The file below.
     #[must_use]
     pub fn file(&self) -> &OwnedFd {
-        &self.file
+        self.node.file()
     }
 
     /// What it was opened for.
@@ -340,14 +329,14 @@ impl OpenFile {
     /// Whether the page cache has all bytes of a range.
     #[must_use]
     pub fn is_cached(&self, offset: u64, length: u64) -> bool {
-        cached::is_cached(&self.file, offset, length)
+        cached::is_cached(self.file(), offset, length)
     }
 
     /// Whether the page cache has half of the file or more.
     #[must_use]
     pub fn is_mostly_cached(&self) -> bool {
-        let pages = stat_of(&self.file).map_or(0, |stat| stat.stx_size.div_ceil(4096));
-        pages > 0 && cached::cached_pages(&self.file) * 2 >= pages
+        let pages = stat_of(self.file()).map_or(0, |stat| stat.stx_size.div_ceil(4096));
+        pages > 0 && cached::cached_pages(self.file()) * 2 >= pages
     }
 
     /// Reads through the kernel's driver; fewer bytes than asked only at the end.
@@ -356,7 +345,7 @@ impl OpenFile {
     /// What the kernel's driver says.
     pub fn read(&self, offset: u64, target: &mut [u8]) -> Result<usize> {
         moved(target.len(), |done| {
-            pread(&self.file, target.get_mut(done..).unwrap_or_default(), place(offset, done)?)
+            pread(self.file(), target.get_mut(done..).unwrap_or_default(), place(offset, done)?)
         })
     }
 
@@ -367,7 +356,7 @@ impl OpenFile {
     pub fn write(&self, offset: u64, bytes: &[u8], who: &Identity) -> Result<usize> {
         let _acting = Assumed::new(who);
         moved(bytes.len(), |done| {
-            pwrite(&self.file, bytes.get(done..).unwrap_or_default(), place(offset, done)?)
+            pwrite(self.file(), bytes.get(done..).unwrap_or_default(), place(offset, done)?)
         })
     }
 
@@ -376,7 +365,7 @@ impl OpenFile {
     /// # Errors
     /// What the kernel's driver says.
     pub fn sync(&self, only_data: bool) -> Result<()> {
-        if only_data { fdatasync(&self.file) } else { fsync(&self.file) }
+        if only_data { fdatasync(self.file()) } else { fsync(self.file()) }
     }
 
     /// Finds the next data or hole.
@@ -384,7 +373,7 @@ impl OpenFile {
     /// # Errors
     /// `ENXIO` past the end.
     pub fn seek(&self, from: SeekFrom) -> Result<u64> {
-        seek(&self.file, from)
+        seek(self.file(), from)
     }
 
     /// Carries out a request that `FUSE_IOCTL` brought; `argument` has the size that the request's number says.
@@ -392,6 +381,6 @@ impl OpenFile {
     /// # Errors
     /// `ENOTTY` for those that are not passed on; else what the kernel's driver says.
     pub fn ioctl(&self, request: u32, argument: &mut [u8]) -> Result<i32> {
-        ioctl(&self.file, request, argument)
+        ioctl(self.file(), request, argument)
     }
 }

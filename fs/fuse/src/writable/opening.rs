@@ -100,7 +100,6 @@ impl Writable {
     pub(super) fn close(&self, open: Arc<Opened>) {
         if let Opened::File { file, .. } = &*open {
             let (ino, access) = (file.ino(), file.access());
-            self.lower.keep_nameless(file);
             self.backings.release(ino);
             // First, so that nobody finds it written any more once it counts as closed.
             drop(open);

@@ -79,14 +79,27 @@ impl KernelHandle {
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
-    /// A number that differs when the inode's number is used again: both formats put the generation after the inode
-    /// number (`FILEID_INO32_GEN`, and 64-bit numbers on XFS).
+    /// Both formats put the inode number first, and the generation behind it (`FILEID_INO32_GEN`, and 64-bit numbers on XFS).
+    fn length_of_number(&self) -> usize {
+        if self.kind == FILEID_INO32_GEN { 4 } else { 8 }
+    }
+
+    fn number(&self, range: std::ops::Range<usize>) -> u64 {
+        let mut bytes = [0; 8];
+        if let Some((target, source)) = bytes.get_mut(..range.len()).zip(self.handle.get(range)) {
+            target.copy_from_slice(source);
+        }
+        u64::from_le_bytes(bytes)
+    }
+
+    /// The inode number.
+    pub(crate) fn ino(&self) -> u64 {
+        self.number(0..self.length_of_number())
+    }
+
+    /// A number that differs when the inode's number is used again.
     pub(crate) fn generation(&self) -> u64 {
-        let at = if self.kind == FILEID_INO32_GEN { 4 } else { 8 };
-        self.handle
-            .get(at..at + 4)
-            .and_then(|bytes| bytes.try_into().ok())
-            .map_or(0, u32::from_le_bytes)
-            .into()
+        let at = self.length_of_number();
+        self.number(at..at + 4)
     }
 }
