@@ -71,9 +71,9 @@ impl Lower {
         }
         if let Some(size) = change.size {
             let _announced = if size >= stat_of(&file)?.stx_size {
-                self.contents.grow(ino)
+                self.contents.grow(ino)?
             } else {
-                GrowthGuard::Changes(self.contents.change(ino))
+                GrowthGuard::Changes(self.contents.change(ino)?)
             };
             let _acting = Assumed::new(who);
             match open {

@@ -12,10 +12,13 @@ mod changes;
 mod state;
 
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use rustc_hash::FxBuildHasher;
+use rustix::io::Errno;
 
+use crate::Result;
 use changes::Changes;
 
 pub(crate) use state::Loaded;
@@ -35,11 +38,15 @@ pub enum Access {
 /// Disputes that are remembered.
 const DISPUTES: usize = 1 << 16;
 
+/// How long whoever changes a file waits for those who read its media. Leases end when they are recalled; what is left are
+/// commands that a device has not answered, which it is given two minutes for. A read that is under way after this must
+/// not find other bytes in its blocks, so the change does not happen.
+const RECALL_LIMIT: Duration = Duration::from_secs(150);
+
 /// Told of an inode.
 type Hook = OnceLock<Box<dyn Fn(u64) + Send + Sync>>;
 
 /// The files that are open, by inode number.
-#[derive(Default)]
 pub struct Contents {
     files: DashMap<u64, Arc<State>, FxBuildHasher>,
     changes: Changes,
@@ -47,6 +54,20 @@ pub struct Contents {
     disputed: DashMap<u64, u32, FxBuildHasher>,
     recall: Hook,
     grown: Hook,
+    recall_limit: Duration,
+}
+
+impl Default for Contents {
+    fn default() -> Self {
+        Self {
+            files: DashMap::default(),
+            changes: Changes::default(),
+            disputed: DashMap::default(),
+            recall: OnceLock::new(),
+            grown: OnceLock::new(),
+            recall_limit: RECALL_LIMIT,
+        }
+    }
 }
 
 impl std::fmt::Debug for Contents {
@@ -81,15 +102,36 @@ pub struct Growing<'a> {
     state: Arc<State>,
 }
 
+/// Blocks of the file may become another file's, too, as long as this lives.
+#[derive(Debug)]
+#[must_use]
+pub enum SharingGuard<'a> {
+    /// Whoever reads its media goes on.
+    Shares(Sharing<'a>),
+    /// Something is being added to it.
+    Changes(ChangeGuard<'a>),
+}
+
+/// See [`SharingGuard`].
+#[derive(Debug)]
+pub struct Sharing<'a> {
+    contents: &'a Contents,
+    ino: u64,
+    state: Arc<State>,
+}
+
 impl Contents {
     /// Notes that a file is open; where that may change it, returns when nobody reads its media any more.
-    pub(crate) fn opened(&self, ino: u64, access: Access) -> Arc<State> {
+    ///
+    /// # Errors
+    /// `EIO` where a read of the media does not end; the file does not count as open then.
+    pub(crate) fn opened(&self, ino: u64, access: Access) -> Result<Arc<State>> {
         let state = self.joined(ino, access);
         if access == Access::Write {
-            self.enter(ino, &state);
+            self.enter(ino, &state)?;
             state.may_be_mapped();
         }
-        state
+        Ok(state)
     }
 
     fn joined(&self, ino: u64, access: Access) -> Arc<State> {
@@ -113,13 +155,21 @@ impl Contents {
         let _ = self.grown.set(Box::new(grown));
     }
 
-    fn enter(&self, ino: u64, state: &State) {
+    /// Makes a file that was joined for writing the caller's alone, or leaves it again.
+    fn enter(&self, ino: u64, state: &State) -> Result<()> {
+        let until = Instant::now() + self.recall_limit;
         if state.announce()
             && let Some(recall) = self.recall.get()
         {
             recall(ino);
         }
-        state.wait();
+        if state.wait(until) {
+            return Ok(());
+        }
+        let reading = state.standing().reading;
+        tracing::error!(ino, reading, "reads of the media do not end; the file is not changed under them");
+        self.closed(ino, Access::Write);
+        Err(Errno::IO)
     }
 
     /// Notes that a file is closed, or that an open that was announced came to nothing.
@@ -136,21 +186,42 @@ impl Contents {
     }
 
     /// For an operation that changes size or place of a file's bytes: whoever opens the file meanwhile finds a writer.
-    pub fn change(&self, ino: u64) -> ChangeGuard<'_> {
+    ///
+    /// # Errors
+    /// `EIO` where a read of the media does not end.
+    pub fn change(&self, ino: u64) -> Result<ChangeGuard<'_>> {
         let state = self.joined(ino, Access::Write);
-        self.enter(ino, &state);
-        ChangeGuard { contents: self, ino }
+        self.enter(ino, &state)?;
+        Ok(ChangeGuard { contents: self, ino })
     }
 
     /// For an operation that only adds bytes, or places for bytes, behind the end of a file.
-    pub fn grow(&self, ino: u64) -> GrowthGuard<'_> {
+    ///
+    /// # Errors
+    /// As for [`change`](Self::change).
+    pub fn grow(&self, ino: u64) -> Result<GrowthGuard<'_>> {
         let state = self.joined(ino, Access::Read);
-        if state.end_may_move() {
-            let change = self.change(ino);
-            self.closed(ino, Access::Read);
-            return GrowthGuard::Changes(change);
+        if state.begins_to_grow() {
+            return Ok(GrowthGuard::Grows(Growing { contents: self, ino, state }));
         }
-        GrowthGuard::Grows(Growing { contents: self, ino, state })
+        let change = self.change(ino);
+        self.closed(ino, Access::Read);
+        change.map(GrowthGuard::Changes)
+    }
+
+    /// For a copy that may give another file blocks of this one. Its readers go on; that its end is shared is known from
+    /// here on, so that it is taken from them before it moves.
+    ///
+    /// # Errors
+    /// As for [`change`](Self::change).
+    pub fn share(&self, ino: u64) -> Result<SharingGuard<'_>> {
+        let state = self.joined(ino, Access::Read);
+        if state.begins_to_share() {
+            return Ok(SharingGuard::Shares(Sharing { contents: self, ino, state }));
+        }
+        let change = self.change(ino);
+        self.closed(ino, Access::Read);
+        change.map(SharingGuard::Changes)
     }
 
     /// Whether somebody may be writing to a file.
@@ -228,6 +299,13 @@ impl Drop for Growing<'_> {
         {
             grown(self.ino);
         }
+        self.contents.closed(self.ino, Access::Read);
+    }
+}
+
+impl Drop for Sharing<'_> {
+    fn drop(&mut self) {
+        self.state.has_shared();
         self.contents.closed(self.ino, Access::Read);
     }
 }

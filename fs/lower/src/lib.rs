@@ -26,7 +26,9 @@ use rustix::fs::{AtFlags, OFlags, Statx, StatxFlags, statx};
 use rustix::io::Errno;
 
 pub use attributes::{Change, Moment};
-pub use contents::{Access, ChangeGuard, Contents, Growing, GrowthGuard, ReadGuard, Standing, State};
+pub use contents::{
+    Access, ChangeGuard, Contents, Growing, GrowthGuard, ReadGuard, Sharing, SharingGuard, Standing, State,
+};
 pub use directories::{Listed, OpenDirectory};
 pub use mount::{LowerAttributes, LowerError, LowerOptions};
 pub use names::Create;

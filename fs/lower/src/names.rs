@@ -123,12 +123,20 @@ impl Lower {
         drop(acting);
         let found = self.told(&file)?;
         if access == Access::Append {
-            let open = self.open(found.ino, all, by_appends)?;
-            return Ok((found, open));
+            let open = self.open(found.ino, all, by_appends);
+            return open.map(|open| (found, open)).inspect_err(|_| self.forget(found.ino, 1));
         }
-        let state = self.contents.opened(found.ino, access);
-        let open = self.opened(file, access, state)?;
-        Ok((found, open))
+        let opened = self.contents.opened(found.ino, access).and_then(|state| {
+            self.opened(file, access, state).inspect_err(|_| self.contents.closed(found.ino, access))
+        });
+        match opened {
+            Ok(open) => Ok((found, open)),
+            Err(error) => {
+                // Nobody is told of it.
+                self.forget(found.ino, 1);
+                Err(error)
+            }
+        }
     }
 
     /// Gives a file a further name.
@@ -147,20 +155,21 @@ impl Lower {
     /// What the kernel's driver says.
     pub fn unlink(&self, parent: u64, name: &OsStr) -> Result<()> {
         let (parent, name) = (self.path(parent)?, name_of(name)?);
-        let losing = self.losing(&parent, &name);
+        let losing = self.losing(&parent, &name)?;
         unlinkat(&parent, &*name, AtFlags::empty())?;
         self.lost(losing);
         Ok(())
     }
 
     /// Takes the file back from those who read its media where this name is its last.
-    fn losing(&self, parent: &OwnedFd, name: &CStr) -> Option<Losing<'_>> {
+    fn losing(&self, parent: &OwnedFd, name: &CStr) -> Result<Option<Losing<'_>>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let node = openat(parent, name, flags, Mode::empty()).ok()?;
-        let stat = links_of(&node)?;
+        let Ok(node) = openat(parent, name, flags, Mode::empty()) else { return Ok(None) };
+        let Some(stat) = links_of(&node) else { return Ok(None) };
         let alone = (stat.stx_nlink == 1 && self.contents.is_open(stat.stx_ino))
-            .then(|| self.contents.change(stat.stx_ino));
-        Some(Losing { node, alone })
+            .then(|| self.contents.change(stat.stx_ino))
+            .transpose()?;
+        Ok(Some(Losing { node, alone }))
     }
 
     /// What has no name left stays until the kernel's FUSE has forgotten it.
@@ -197,7 +206,7 @@ impl Lower {
         let _acting = flags.contains(RenameFlags::WHITEOUT).then(|| Assumed::new(who));
         let (from, to) = (name_of(from.1)?, name_of(to.1)?);
         let replaces = !flags.intersects(RenameFlags::EXCHANGE | RenameFlags::NOREPLACE);
-        let losing = replaces.then(|| self.losing(&new, &to)).flatten();
+        let losing = if replaces { self.losing(&new, &to)? } else { None };
         renameat_with(&old, &*from, &new, &*to, flags)?;
         self.lost(losing);
         Ok(())

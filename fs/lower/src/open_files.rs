@@ -104,7 +104,7 @@ impl Lower {
         let access = OpenFile::access_of(flags, by_appends);
         let flags = OpenFile::flags(flags);
         // Before anybody has it: else a map could be taken between the two.
-        let state = self.contents.opened(ino, access);
+        let state = self.contents.opened(ino, access)?;
         if access == Access::Append {
             // Later nobody could tell the append from a mapping that somebody writes to.
             let look = || self.reopen(ino, OFlags::RDONLY).is_ok_and(|file| !writers::may_be_written(file));
@@ -179,7 +179,7 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn append(&self, open: &OpenFile, bytes: &[u8], who: &Identity) -> Result<usize> {
-        let _growing = self.contents.grow(open.ino());
+        let _growing = self.contents.grow(open.ino())?;
         let _acting = Assumed::new(who);
         moved(bytes.len(), |done| {
             let rest = IoSlice::new(bytes.get(done..).unwrap_or_default());
@@ -198,7 +198,7 @@ impl Lower {
         bytes: &[u8],
         who: &Identity,
     ) -> Result<usize> {
-        let _alone = self.contents.change(open.ino());
+        let _alone = self.contents.change(open.ino())?;
         open.write(offset, bytes, who)
     }
 
@@ -231,9 +231,9 @@ impl Lower {
     ) -> Result<()> {
         let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
         let _announced = if Self::only_adds(open, mode, offset) {
-            self.contents.grow(open.ino())
+            self.contents.grow(open.ino())?
         } else {
-            GrowthGuard::Changes(self.contents.change(open.ino()))
+            GrowthGuard::Changes(self.contents.change(open.ino())?)
         };
         let _acting = Assumed::new(who);
         fallocate(open.file(), mode, offset, length)
@@ -250,7 +250,9 @@ impl Lower {
         length: u64,
         who: &Identity,
     ) -> Result<usize> {
-        let _alone = self.contents.change(to.ino());
+        let _alone = self.contents.change(to.ino())?;
+        // XFS copies by reference where it can.
+        let _shared = (from.ino() != to.ino()).then(|| self.contents.share(from.ino())).transpose()?;
         let _acting = Assumed::new(who);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         rustix::fs::copy_file_range(

@@ -2,18 +2,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use extents_core::{ExtentFlags, ExtentMap};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix::io::Errno;
 
 use super::Access;
 use crate::Result;
+
+/// How often a map is asked for that is out of date before it is there, since somebody appends all the time.
+const TRIES: usize = 8;
 
 /// What is known of one open file.
 #[derive(Debug)]
 pub struct State {
     inner: Mutex<Inner>,
     quiet: Condvar,
+    /// Held by who asks for the map, which writes back what is dirty and may take long: apart from what everybody asks for.
+    loading: Mutex<()>,
     /// Bytes that readers got from the engine since the file was opened.
     engine_bytes: AtomicU64,
     /// Bytes that readers got from the kernel's driver through us.
@@ -29,6 +36,10 @@ struct Inner {
     appenders: u32,
     /// Reads of the media that are under way.
     reading: u32,
+    /// Operations that add to the file and are under way.
+    growing: u32,
+    /// Copies that may share its blocks with another file and are under way.
+    sharing: u32,
     changes: u32,
     /// Present while the file is clean.
     map: Option<Arc<ExtentMap>>,
@@ -89,6 +100,7 @@ impl State {
         Self {
             inner: Mutex::new(Inner { changes, disputed, ..Inner::default() }),
             quiet: Condvar::new(),
+            loading: Mutex::new(()),
             engine_bytes: AtomicU64::new(0),
             kernel_bytes: AtomicU64::new(0),
         }
@@ -127,25 +139,48 @@ impl State {
         inner.reading > 0
     }
 
-    /// Waits until nobody reads the media. Reads have deadlines of their own.
-    pub(super) fn wait(&self) {
+    /// Waits until nobody reads the media, at most until then; whether nobody does.
+    pub(super) fn wait(&self, until: Instant) -> bool {
         let mut inner = self.inner.lock();
-        while inner.reading > 0 {
-            self.quiet.wait(&mut inner);
-        }
+        !self.quiet.wait_while_until(&mut inner, |inner| inner.reading > 0, until).timed_out()
     }
 
-    /// Whether adding to the file moves a block that somebody reads: copy-on-write of a shared one.
-    pub(super) fn end_may_move(&self) -> bool {
-        let inner = self.inner.lock();
-        inner.reading > 0 && inner.shared_end
+    /// Notes that something is about to be added to the file. Not where that moves a block that somebody reads, by
+    /// copy-on-write of a shared one: that is a change then.
+    pub(super) fn begins_to_grow(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let moves = inner.reading > 0 && inner.shared_end;
+        if !moves {
+            inner.growing += 1;
+        }
+        !moves
     }
 
     /// Notes that the file has grown; whether somebody reads by an older map.
     pub(super) fn has_grown(&self) -> bool {
         let mut inner = self.inner.lock();
+        inner.growing -= 1;
         inner.outdated();
         inner.reading > 0
+    }
+
+    /// Notes that another file may get blocks of this one, the last one included. Not while something is added to the file:
+    /// nobody could say whether that still writes in place.
+    pub(super) fn begins_to_share(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let settled = inner.growing == 0;
+        if settled {
+            inner.sharing += 1;
+            inner.shared_end = true;
+        }
+        settled
+    }
+
+    /// Notes that such a copy is over. Whoever read by a map from before goes on: no block moves before the file grows.
+    pub(super) fn has_shared(&self) {
+        let mut inner = self.inner.lock();
+        inner.sharing -= 1;
+        inner.map = None;
     }
 
     /// Lets nobody begin to read the media until the file changes; whether somebody does.
@@ -229,29 +264,53 @@ impl State {
     /// Where the map cannot be had.
     pub(crate) fn read(
         self: &Arc<Self>,
-        load: impl FnOnce(u32, bool) -> Result<Option<Loaded>>,
+        mut load: impl FnMut(u32, bool) -> Result<Option<Loaded>>,
     ) -> Result<Option<ReadGuard>> {
-        let mut inner = self.inner.lock();
-        if inner.writers > 0 || inner.disputed {
-            return Ok(None);
+        if let Some(known) = self.read_known(&mut self.inner.lock()) {
+            return Ok(known);
         }
-        let map = match &inner.map {
-            Some(map) => Arc::clone(map),
-            None => {
-                let look = !inner.unmapped || inner.appenders == 0;
-                let Some(loaded) = load(inner.changes, look)? else { return Ok(None) };
-                inner.unmapped = true;
-                if loaded.disputed {
-                    inner.disputed = true;
-                    return Ok(None);
+        let _alone = self.loading.lock();
+        for _ in 0..TRIES {
+            let (changes, look) = {
+                let mut inner = self.inner.lock();
+                // Who waited before may have got it.
+                if let Some(known) = self.read_known(&mut inner) {
+                    return Ok(known);
                 }
-                inner.cached = loaded.cached;
-                inner.shared_end |= has_shared_end(&loaded.map);
-                Arc::clone(inner.map.insert(Arc::new(loaded.map)))
+                (inner.changes, !inner.unmapped || inner.appenders == 0)
+            };
+            let Some(loaded) = load(changes, look)? else { return Ok(None) };
+            let mut inner = self.inner.lock();
+            if inner.changes != changes {
+                // It is of the past already.
+                continue;
             }
-        };
+            inner.unmapped = true;
+            if loaded.disputed {
+                inner.disputed = true;
+            } else {
+                inner.cached = loaded.cached;
+                inner.map = Some(Arc::new(loaded.map));
+            }
+            return Ok(self.read_known(&mut inner).flatten());
+        }
+        Err(Errno::AGAIN)
+    }
+
+    /// Leave, or none, as far as that can be said without asking for a map.
+    fn read_known(self: &Arc<Self>, inner: &mut MutexGuard<'_, Inner>) -> Option<Option<ReadGuard>> {
+        if inner.writers > 0 || inner.disputed {
+            return Some(None);
+        }
+        let map = Arc::clone(inner.map.as_ref()?);
+        let shared_end = inner.sharing > 0 || has_shared_end(&map);
+        if shared_end && inner.growing > 0 {
+            // Its last block may be moving.
+            return Some(None);
+        }
+        inner.shared_end |= shared_end;
         inner.reading += 1;
-        Ok(Some(ReadGuard { state: Arc::clone(self), map, cached: inner.cached }))
+        Some(Some(ReadGuard { state: Arc::clone(self), map, cached: inner.cached }))
     }
 }
 
@@ -262,7 +321,7 @@ impl Inner {
         self.disputed = false;
         self.changes = self.changes.wrapping_add(1);
         if self.reading == 0 {
-            self.shared_end = false;
+            self.shared_end = self.sharing > 0;
         }
     }
 }
