@@ -135,7 +135,7 @@ impl Invocation {
         });
         let protected = protected || is_protected_device(&self.source);
         if protected {
-            eprintln!("homifs: {source} is write-protected; it is mounted read-only");
+            eprintln!("homifs: {source} is write-protected, mounted read-only");
         }
         !protected
     }

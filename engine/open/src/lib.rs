@@ -26,6 +26,7 @@ mod soft;
 mod source;
 mod spec;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -73,6 +74,20 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Arc<dyn BlockDevice>, O
     };
     tracing::info!(bytes = device.info().size, "reading by {}", device.info().path);
     Ok(device)
+}
+
+/// Opens an image file or block device, for reading and writing, so that nobody else has it as long as the result is open:
+/// for whoever has the kernel's own driver mount it. That driver holds a block device itself, which has to be let go first.
+///
+/// # Errors
+/// Where anybody has it open, mounted or attached, it is write-protected, or the spec names something that is neither.
+pub fn hold(spec: &str) -> Result<File, OpenError> {
+    match Spec::parse(spec)? {
+        Spec::Path(path) => source::open(path, spec, Use::Writing),
+        Spec::Soft(_) | Spec::VfioUser(_) => Err(OpenError::Spec(format!(
+            "cannot hold {spec}: the kernel's own driver writes only to block devices and image files; mount it read-only"
+        ))),
+    }
 }
 
 /// Opens an image file or block device to be read and written through the kernel.

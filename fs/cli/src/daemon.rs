@@ -70,7 +70,7 @@ struct Opened {
 
 impl Opened {
     fn new(spec: &str, options: &MountOptions) -> Result<Self> {
-        if options.read_only {
+        if !options.has_lower() {
             let parts = volume::open(spec, options, volume::Sharing::Exclusive)?;
             return Ok(Self { parts, lower: None });
         }

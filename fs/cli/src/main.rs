@@ -14,6 +14,7 @@ mod failure;
 mod file_map;
 mod generate;
 mod info;
+mod join;
 mod list;
 mod logging;
 mod mount;

@@ -6,7 +6,7 @@ use homifs_options::{MountOptions, asks_for_help, help_text};
 
 use crate::arguments::Mount;
 use crate::failure::{Failure, exit};
-use crate::{Result, daemon, logging, ready};
+use crate::{Result, daemon, join, logging, ready};
 
 pub(crate) fn run(arguments: &Mount) -> Result {
     if arguments.options.iter().any(|list| asks_for_help(list)) {
@@ -41,7 +41,10 @@ pub(crate) fn run(arguments: &Mount) -> Result {
 
 /// Starts a process that serves the mount, and waits until the mount answers.
 fn start(arguments: &Mount, spec: &str, directory: &Path, options: &MountOptions) -> Result {
-    let summary = ready::start(spec, directory, options)?;
+    let summary = match join::join(spec, directory, options)? {
+        Some(joined) => joined,
+        None => ready::start(spec, directory, options)?,
+    };
     println!("{summary}");
     if arguments.verbose {
         println!("with {options}");

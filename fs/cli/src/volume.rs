@@ -66,10 +66,11 @@ pub(crate) fn open_writable(spec: &str, options: &MountOptions) -> Result<(Volum
     if options.norecovery || options.journal.is_some() || options.partition.is_some() {
         return Err(Failure::new(
             exit::USAGE,
-            "norecovery, journal= and partition= are for read-only mounts; name the partition's own device to write to it",
+            "norecovery, journal= and partition= are for read-only mounts without recovery=media; name the partition's own device to write to it",
         ));
     }
-    // The kernel's driver holds the device; the engine reads beside it.
+    let held = patiently(|| engine_open::hold(spec), busy).map_err(|error| Failure::open(&error))?;
+    // The engine reads beside the kernel's driver.
     let ways = OpenOptions { exclusive: false, ..ways(options) };
     let device = engine_open::open(spec, &ways).map_err(|error| Failure::open(&error))?;
     // What the superblock says; what the journal holds is the kernel's affair.
@@ -80,27 +81,35 @@ pub(crate) fn open_writable(spec: &str, options: &MountOptions) -> Result<(Volum
     let lower = LowerOptions {
         format: if info.format == "xfs" { "xfs" } else { "ext4" },
         offset: read.start,
-        read_only: false,
+        read_only: options.read_only,
         attributes: homifs_fuse::lower_attributes(options.flags),
         data: options.lower.clone(),
     };
-    let lower = mount_lower(spec, &lower)?;
+    let lower = Lower::mount(Path::new(spec), held, &lower);
+    let lower = Arc::new(lower.map_err(|error| Failure::new(exit::MOUNT, error.to_string()))?);
     crate::witness::start(&lower, &device, read.start, info.format)?;
     let fs = Arc::new(LowerVolume::new(Arc::clone(&lower), info));
     Ok((VolumeParts { fs, device, start: read.start }, lower))
 }
 
-fn mount_lower(spec: &str, options: &LowerOptions) -> Result<Arc<Lower>> {
-    let mut patience = 10;
+/// Whether somebody has the device.
+fn busy(error: &OpenError) -> bool {
+    matches!(error, OpenError::Busy { .. })
+}
+
+/// Tries again where somebody has the device: the daemon of a mount that just ended holds it for a moment longer.
+fn patiently<T, E>(
+    attempt: impl Fn() -> std::result::Result<T, E>,
+    is_busy: impl Fn(&E) -> bool,
+) -> std::result::Result<T, E> {
+    let mut patience = 5;
     loop {
-        match Lower::mount(Path::new(spec), options) {
-            Ok(lower) => return Ok(Arc::new(lower)),
-            // The daemon of a mount that just ended holds its device for a moment longer.
-            Err(error) if patience > 0 && error.is_busy() => {
+        match attempt() {
+            Err(error) if patience > 0 && is_busy(&error) => {
                 patience -= 1;
                 std::thread::sleep(Duration::from_millis(100));
             }
-            Err(error) => return Err(Failure::new(exit::MOUNT, error.to_string())),
+            other => return other,
         }
     }
 }
@@ -142,23 +151,18 @@ pub(crate) fn open_device(
     options: &MountOptions,
     sharing: Sharing,
 ) -> Result<Arc<dyn BlockDevice>> {
-    let mut wanted = ways(options);
-    let mut patience = 3;
-    loop {
-        match engine_open::open(spec, &wanted) {
-            Ok(device) => return Ok(device),
-            Err(error @ OpenError::Busy { .. }) if sharing == Sharing::Tolerant && wanted.exclusive => {
-                eprintln!("homifs: {error}; what is shown may be of no one moment");
-                wanted.exclusive = false;
-            }
-            // The daemon of a mount that just ended holds its device for a moment longer.
-            Err(OpenError::Busy { .. }) if patience > 0 => {
-                patience -= 1;
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            Err(error) => return Err(Failure::open(&error)),
-        }
+    let wanted = ways(options);
+    if sharing == Sharing::Exclusive {
+        return patiently(|| engine_open::open(spec, &wanted), busy).map_err(|error| Failure::open(&error));
     }
+    let opened = engine_open::open(spec, &wanted).or_else(|error| match error {
+        OpenError::Busy { .. } => {
+            eprintln!("homifs: {error}; what is shown may be of no one moment");
+            engine_open::open(spec, &OpenOptions { exclusive: false, ..wanted })
+        }
+        error => Err(error),
+    });
+    opened.map_err(|error| Failure::open(&error))
 }
 
 /// How the options of a mount let a device be read.

@@ -153,7 +153,7 @@ impl Homifs {
         if !metadata.is_directory() {
             return Err(FsError::NotADirectory);
         }
-        if !self.options().read_only {
+        if self.options().has_lower() {
             // A snapshot would lease every file of the tree, and be recalled by any writer.
             return Err(FsError::SnapshotOfWritable);
         }

@@ -191,7 +191,7 @@ impl Homifs {
     }
 
     pub(crate) fn map_of(&self, ino: Ino) -> Result<Arc<ExtentMap>> {
-        if !self.options.read_only {
+        if self.options.has_lower() {
             // What was true a moment ago need not be.
             return Ok(Arc::new(self.volume().extents(ino)?));
         }

@@ -70,7 +70,7 @@ impl Homifs {
             Some(leases) => leases.remount(&asked),
             None if asked.read_only == Some(false) => refuse(
                 libc::EROFS,
-                "it was mounted read-only, by a daemon that never writes; unmount, then mount it with -o rw"
+                "it was mounted read-only, by a daemon that never writes; unmount, then mount it with -o rw (or ro,recovery=media, which can be remounted)"
                     .to_owned(),
             ),
             None => Ok(()),

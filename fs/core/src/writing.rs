@@ -55,7 +55,8 @@ pub struct RedeemedForWriting {
 impl Homifs {
     /// Refuses who may not write a regular file of a mount that is written.
     pub(crate) fn require_writable(&self, ino: Ino, caller: &Caller) -> Result<()> {
-        if self.options().read_only || self.leases_cell().get().is_none() {
+        // Whether it may be written just now is known below: it may have been remounted.
+        if self.leases_cell().get().is_none() {
             return Err(FsError::ReadOnly);
         }
         let metadata = self.volume().metadata(ino)?;

@@ -70,7 +70,7 @@ impl Homifs {
             return Err(FsError::NoAttribute);
         }
         caller.require(self.volume(), ino, &metadata, access::READ)?;
-        if ours == Ours::Handle && !self.options().read_only {
+        if ours == Ours::Handle && self.options().has_lower() {
             // A lease brings a map of its own; one of a file that is being written could not be had.
             return self.handle_of(ino, 0);
         }

@@ -13,6 +13,6 @@ mod negotiation;
 mod session;
 mod writable;
 
-pub use mount::MountError;
+pub use mount::{MountError, check_mountpoint};
 pub use session::{Mounted, Unmounter, mount, mount_writable};
 pub use writable::lower_attributes;

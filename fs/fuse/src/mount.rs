@@ -51,7 +51,10 @@ impl MountError {
 }
 
 /// The mount point as the kernel will list it, if something can be mounted there.
-pub(crate) fn check_mountpoint(path: &Path) -> Result<PathBuf, MountError> {
+///
+/// # Errors
+/// Where nothing can be, with the reason.
+pub fn check_mountpoint(path: &Path) -> Result<PathBuf, MountError> {
     let refuse = |reason: String| MountError::Mountpoint { path: path.to_owned(), reason };
     let resolved = path.canonicalize().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => refuse("there is no such directory; make it first (mkdir -p)".to_owned()),
@@ -115,8 +118,16 @@ pub(crate) fn mount_as_root(homifs: &Homifs, device: &OwnedFd, mountpoint: &Path
     )
 }
 
-/// Unmounts what we mounted, and nothing else that may have come to lie over it.
-pub(crate) fn unmount(mountpoint: &Path, device: &str, lazy: bool) -> io::Result<()> {
+/// Unmounts what we mounted, on whatever directories it lies by now, and nothing else that may have come to lie over it.
+pub(crate) fn unmount_all(mountpoint: &Path, device: &str, lazy: bool) -> io::Result<()> {
+    for entry in mount_table::entries()?.iter().rev().filter(|entry| entry.device == device) {
+        unmount(&entry.mountpoint, device, lazy)?;
+    }
+    // Also where the table could not tell what was mounted.
+    unmount(mountpoint, device, lazy)
+}
+
+fn unmount(mountpoint: &Path, device: &str, lazy: bool) -> io::Result<()> {
     match mount_table::at(mountpoint)? {
         Some(entry) if entry.device == device => {}
         Some(entry) => {

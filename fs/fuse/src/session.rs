@@ -171,7 +171,7 @@ impl Unmounter {
     /// # Errors
     /// `EBUSY` where files are open and it is not lazy; otherwise what the kernel says.
     pub fn unmount(&self, lazy: bool) -> io::Result<()> {
-        mount::unmount(&self.mountpoint, &self.device, lazy)
+        mount::unmount_all(&self.mountpoint, &self.device, lazy)
     }
 
     /// Where the volume is mounted.

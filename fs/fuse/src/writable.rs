@@ -164,10 +164,8 @@ impl Filesystem for Writable {
             return self.own.lookup(request, parent, name, reply);
         };
         match self.lower.lookup(directory, name) {
-            // A real entry of this name wins.
-            Err(rustix::io::Errno::NOENT)
-                if directory == self.lower.root() && name.as_bytes() == Special::DIRECTORY_NAME =>
-            {
+            // A real entry of this name wins. A volume that its driver has shut down finds none.
+            Err(_) if directory == self.lower.root() && name.as_bytes() == Special::DIRECTORY_NAME => {
                 self.own.special(Special::Directory, reply);
             }
             Err(rustix::io::Errno::NOENT) => {
@@ -188,7 +186,7 @@ impl Filesystem for Writable {
             return self.own.getattr(request, node, handle, reply);
         };
         match self.lower.stat(ino) {
-            Ok(stat) => reply.attr(&self.ttl(ino), &attributes(node.0, &stat)),
+            Ok(stat) => reply.attr(&self.ttl(ino), &attributes(ino, &stat)),
             Err(error) => reply.error(errno(error)),
         }
     }
@@ -217,7 +215,7 @@ impl Filesystem for Writable {
         let open = handle.and_then(|handle| self.handles.get(handle));
         let file = open.as_deref().and_then(Opened::file);
         match self.lower.change(ino, &change, file, &identity(request)) {
-            Ok(stat) => reply.attr(&self.ttl(ino), &attributes(node.0, &stat)),
+            Ok(stat) => reply.attr(&self.ttl(ino), &attributes(ino, &stat)),
             Err(error) => reply.error(errno(error)),
         }
     }

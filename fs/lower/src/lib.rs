@@ -18,6 +18,7 @@ mod sys;
 mod volume;
 mod witness;
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -34,6 +35,7 @@ pub use mount::{LowerAttributes, LowerError, LowerOptions};
 pub use names::Create;
 pub use open_files::{FileIoctl, OpenFile};
 pub use remount::RemountError;
+pub use sys::attributes::make_own;
 pub use sys::identity::{Assumed, Identity};
 pub use volume::LowerVolume;
 pub use witness::{Opener, Witness, WitnessCounts};
@@ -70,12 +72,12 @@ pub struct Found {
 const STAT: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
 impl Lower {
-    /// Mounts a block device or an image.
+    /// Mounts a block device or an image, which is open for writing as `held` so that nobody else has it.
     ///
     /// # Errors
-    /// Where it cannot be opened, or the kernel's driver refuses.
-    pub fn mount(path: &Path, options: &LowerOptions) -> std::result::Result<Self, LowerError> {
-        let mount = PrivateMount::new(path, options)?;
+    /// Where the kernel's driver refuses.
+    pub fn mount(path: &Path, held: File, options: &LowerOptions) -> std::result::Result<Self, LowerError> {
+        let mount = PrivateMount::new(path, held, options)?;
         let refused = |source| LowerError::Refused {
             format: options.format,
             path: path.to_owned(),

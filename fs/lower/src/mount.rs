@@ -9,11 +9,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-    fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_create_exclusive, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
 };
 
 use crate::sys::ioctls;
@@ -25,7 +25,7 @@ pub struct LowerOptions {
     pub format: &'static str,
     /// First byte of the volume on the device or in the image.
     pub offset: u64,
-    /// Nothing is written.
+    /// Nothing is written, once the driver has recovered its journal or log.
     pub read_only: bool,
     /// Flags of every file system that concern what happens below: `noatime`, `sync`, ...
     pub attributes: LowerAttributes,
@@ -70,11 +70,13 @@ pub enum LowerError {
         /// Why.
         source: io::Error,
     },
-    /// The image is in use.
-    #[error("{path} is in use by another mount; unmount that first")]
+    /// Somebody else mounted it just now.
+    #[error("{path} is in use: it was mounted by the kernel's {format} meanwhile; unmount that first")]
     Busy {
         /// What was given.
         path: PathBuf,
+        /// The file system.
+        format: &'static str,
     },
     /// No loop device for an image.
     #[error(
@@ -102,14 +104,6 @@ pub enum LowerError {
     },
 }
 
-impl LowerError {
-    /// Whether somebody else has the device now.
-    #[must_use]
-    pub fn is_busy(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::Refused { source: Errno::BUSY, .. })
-    }
-}
-
 /// A mount that only its descriptor leads to.
 #[derive(Debug)]
 pub(crate) struct PrivateMount {
@@ -118,25 +112,22 @@ pub(crate) struct PrivateMount {
     pub(crate) mount: OwnedFd,
     /// The block device that it is on.
     pub(crate) device: PathBuf,
-    /// Nobody else of us mounts the image meanwhile.
-    _image: Option<File>,
+    /// Keeps an image from others.
+    _held: Option<File>,
 }
 
 impl PrivateMount {
-    /// Mounts `path`, a block device or an image.
-    pub(crate) fn new(path: &Path, options: &LowerOptions) -> Result<Self, LowerError> {
+    /// Mounts `path`, a block device or an image, which is `held` so that nobody else has it.
+    pub(crate) fn new(path: &Path, held: File, options: &LowerOptions) -> Result<Self, LowerError> {
         let kind =
-            path.metadata().map_err(|source| LowerError::Open { path: path.to_owned(), source })?.file_type();
-        let (device, holders, image) = if kind.is_block_device() && options.offset == 0 {
+            held.metadata().map_err(|source| LowerError::Open { path: path.to_owned(), source })?.file_type();
+        let (device, holders, held) = if kind.is_block_device() && options.offset == 0 {
+            // The kernel's driver holds it itself; who comes between is found by asking for a mount that is nobody else's.
+            drop(held);
             (path.to_owned(), None, None)
         } else if kind.is_file() || kind.is_block_device() {
-            let image = File::options().read(true).write(!options.read_only).open(path);
-            let image = image.map_err(|source| LowerError::Open { path: path.to_owned(), source })?;
-            if kind.is_file() && flock(&image, FlockOperation::NonBlockingLockExclusive).is_err() {
-                return Err(LowerError::Busy { path: path.to_owned() });
-            }
-            let (device, open) = attach(path, &image, options)?;
-            (device, Some(open), Some(image))
+            let (device, open) = attach(path, &held, options)?;
+            (device, Some(open), Some(held))
         } else {
             return Err(LowerError::NotMountable { path: path.to_owned() });
         };
@@ -152,7 +143,7 @@ impl PrivateMount {
         })?;
         // The mount holds the loop device from here on.
         drop(holders);
-        Ok(Self { root, mount, device, _image: image })
+        Ok(Self { root, mount, device, _held: held })
     }
 }
 
@@ -165,9 +156,9 @@ fn attach(path: &Path, image: &File, options: &LowerOptions) -> Result<(PathBuf,
     for _ in 0..64 {
         let number = ioctls::free_loop_device(&control).map_err(failed)?;
         let device = PathBuf::from(format!("/dev/loop{number}"));
-        let open = File::options().read(true).write(!options.read_only).open(&device).map_err(from_io)?;
-        let configure =
-            |direct| ioctls::configure_loop(&open, image, options.offset, 0, options.read_only, direct);
+        let open = File::options().read(true).write(true).open(&device).map_err(from_io)?;
+        // Writable also for a mount that is not: the driver recovers its journal there.
+        let configure = |direct| ioctls::configure_loop(&open, image, options.offset, 0, false, direct);
         // Past the page cache of the image where its file system can, so that nothing is kept twice.
         match configure(true)
             .or_else(|error| if error == Errno::INVAL { configure(false) } else { Err(error) })
@@ -216,11 +207,16 @@ fn mount(device: &Path, shown: &Path, options: &LowerOptions) -> Result<OwnedFd,
         };
         set.map_err(refused(format!("the option '{option}'")))?;
     }
-    fsconfig_create(&context).map_err(refused("mounting".to_owned()))?;
+    // Two mounts of one device share what the driver knows of it, and nobody would see all changes (since Linux 6.6).
+    let created = match fsconfig_create_exclusive(&context) {
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => fsconfig_create(&context),
+        created => created,
+    };
+    created.map_err(|error| match error {
+        Errno::BUSY => LowerError::Busy { path: shown.to_owned(), format: options.format },
+        error => refused("mounting".to_owned())(error),
+    })?;
     let mut attributes = MountAttrFlags::empty();
-    if options.read_only {
-        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
-    }
     if options.attributes.noatime {
         attributes |= MountAttrFlags::MOUNT_ATTR_NOATIME;
     } else if options.attributes.strictatime {

@@ -25,7 +25,7 @@ pub use clients::ClientOptions;
 pub use error::OptionError;
 pub use flags::MountFlags;
 pub use help::{help_text, man_section};
-pub use options::{Direct, Engine, Format, LogLevel, MountOptions, Reads};
+pub use options::{Direct, Engine, Format, LogLevel, MountOptions, Reads, Recovery};
 pub use parse::{asks_for_help, split};
 pub use remount::{Remount, asks_for_remount};
 pub use value::{Unit, parse_quantity, render_quantity};

@@ -41,6 +41,16 @@ pub enum Reads {
     Kernel,
 }
 
+/// Where the journal or log of a read-only mount is recovered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recovery {
+    /// In memory; nothing is written.
+    #[default]
+    Memory,
+    /// On the media, by the kernel's own driver.
+    Media,
+}
+
 /// A format to insist on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -76,6 +86,8 @@ pub struct MountOptions {
     pub lower: Vec<String>,
     /// Mount what is on the media, without recovering journal or log.
     pub norecovery: bool,
+    /// Where journal or log are recovered, on a read-only mount.
+    pub recovery: Recovery,
     /// The partition that holds the volume, counted from 1.
     pub partition: Option<u32>,
     /// The byte of the device where the volume starts.
@@ -126,6 +138,7 @@ impl Default for MountOptions {
             reads: Reads::Auto,
             lower: Vec::new(),
             norecovery: false,
+            recovery: Recovery::Memory,
             partition: None,
             offset: None,
             format: None,
@@ -147,5 +160,13 @@ impl Default for MountOptions {
             log_level: LogLevel::default(),
             flags: MountFlags::default(),
         }
+    }
+}
+
+impl MountOptions {
+    /// Whether the kernel's own driver mounts the volume below: to write it, or to recover it on the media.
+    #[must_use]
+    pub fn has_lower(&self) -> bool {
+        !self.read_only || self.recovery == Recovery::Media
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::value::Unit;
-use crate::{Direct, Engine, Format, LogLevel, MountFlags, MountOptions, Reads};
+use crate::{Direct, Engine, Format, LogLevel, MountFlags, MountOptions, Reads, Recovery};
 
 /// Where an option stands in help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +169,25 @@ pub(crate) static TABLE: &[Row] = &[
         group: Group::Volume,
         kind: Kind::Flag { set: |options| options.norecovery = true, get: |_| false },
         help: "The name that ext4 has for norecovery.",
+        default: "",
+    },
+    Row {
+        name: "recovery",
+        group: Group::Volume,
+        kind: Kind::Choice {
+            words: &["memory", "media"],
+            set: |options, word| {
+                options.recovery = if word == "media" { Recovery::Media } else { Recovery::Memory };
+            },
+            get: |options| {
+                Some(match options.recovery {
+                    Recovery::Memory => "memory",
+                    Recovery::Media => "media",
+                })
+            },
+        },
+        help: "Where a read-only mount recovers journal or log. With media the kernel's own driver mounts the volume \
+               below and writes to the device what its own read-only mount would; such a mount can be remounted rw.",
         default: "",
     },
     Row {
@@ -642,7 +661,15 @@ pub(crate) static TABLE: &[Row] = &[
     lower("logbufs"),
     lower("logbsize"),
     lower("logdev"),
-    lower("rtdev"),
+    Row {
+        name: "rtdev",
+        group: Group::Lower,
+        kind: Kind::Refused {
+            why: "files on a realtime device lie where neither maps nor the engine find them; mount such a volume with the kernel's own XFS",
+        },
+        help: "",
+        default: "",
+    },
     lower("wsync"),
     lower("nouuid"),
     lower("noalign"),

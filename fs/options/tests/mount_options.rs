@@ -28,7 +28,7 @@ fn empty_list_gives_defaults() {
 fn every_option_with_a_value_is_taken() {
     let options = parse(
         "partition=3,fs=xfs,journal=/dev/sdb1,engine=pread,direct=off,threads=7,depth=64,cache=1G,map_cache=64MiB,\
-         read_ahead=512K,max_read=131072,ttl=2h,log=/var/log/homifs.log,log_level=debug,norecovery,noallow_other,\
+         read_ahead=512K,max_read=131072,ttl=2h,log=/var/log/homifs.log,log_level=debug,norecovery,recovery=media,noallow_other,\
          nodefault_permissions,clients=2,client_sessions=9,client_queues=17,client_depth=256,client_memory=1G,\
          client_buffers=5,client_files=99,client_snapshots=3M,reads=engine,data=journal",
     )
@@ -38,6 +38,7 @@ fn every_option_with_a_value_is_taken() {
         reads: Reads::Engine,
         lower: vec!["data=journal".to_owned()],
         norecovery: true,
+        recovery: homifs_options::Recovery::Media,
         partition: Some(3),
         offset: None,
         format: Some(Format::Xfs),

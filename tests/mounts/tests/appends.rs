@@ -116,6 +116,32 @@ fn append_to_a_block_shared_with_another_file_takes_it_back_since_it_moves() -> 
     volume.unmount_and_check(mount)
 }
 
+#[test]
+fn append_after_a_copy_by_reference_takes_the_source_back() -> Result<()> {
+    skip_if!(machine::cannot_mount_fuse());
+    let volume = FreshVolume::new(Format::Xfs)?;
+    let mount = volume.mount("clients=1")?;
+    let path = mount.join("one");
+    fs::write(&path, vec![5; 6000])?;
+    File::open(&path)?.sync_all()?;
+    let session = Session::of_file(File::open(mount.path())?)?;
+    let held = session.open(File::open(&path)?)?;
+    let (from, to) = (File::open(&path)?, File::create(mount.join("two"))?);
+    let mut copied = 0;
+    while copied < 6000 {
+        let (mut at, mut to_at) = (copied, copied);
+        let length = usize::try_from(6000 - copied)?;
+        copied +=
+            u64::try_from(rustix::fs::copy_file_range(&from, Some(&mut at), &to, Some(&mut to_at), length)?)?;
+    }
+    ensure!(held.is_held(), "the copy moved nothing of it");
+    OpenOptions::new().append(true).open(&path)?.write_all(b"more")?;
+    ensure!(!held.is_held(), "still held, and its last block has moved");
+    drop((held, session, from, to));
+    ensure!(fs::read(mount.join("two"))? == vec![5; 6000], "the other file changed");
+    volume.unmount_and_check(mount)
+}
+
 /// Several programs append records to one file at once, while one reads it by every path: each record is whole.
 #[test]
 fn records_appended_by_several_programs_are_whole_and_all_there() -> Result<()> {

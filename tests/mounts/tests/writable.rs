@@ -260,19 +260,6 @@ fn daemon_killed_while_writing_keeps_what_was_synced() -> Result<()> {
 }
 
 #[test]
-fn volume_that_is_mounted_for_writing_is_not_mounted_twice() -> Result<()> {
-    skip_if!(machine::cannot_mount_fuse());
-    let volume = Volume::new(Format::Ext4)?;
-    let mount = volume.mount("")?;
-    for options in ["rw", "ro"] {
-        let error = HomifsMount::of_spec(&volume.image, options).expect_err("it has a writer").to_string();
-        assert!(error.contains("in use"), "{options}: {error}");
-    }
-    fs::write(mount.join("file"), "still well")?;
-    volume.unmount_and_check(mount)
-}
-
-#[test]
 fn file_without_a_name_stays_until_it_is_closed() -> Result<()> {
     skip_if!(machine::cannot_mount_fuse());
     for format in FORMATS {

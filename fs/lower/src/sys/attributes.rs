@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
 
 use super::checked;
 use crate::LowerAttributes;
@@ -21,6 +22,8 @@ const ATIME: u64 = 0x70;
 const NOATIME: u64 = 0x10;
 const STRICTATIME: u64 = 0x20;
 const NODIRATIME: u64 = 0x80;
+/// `MS_PRIVATE`.
+const PRIVATE: u64 = 1 << 18;
 
 /// Sets how a mount treats access times.
 pub(crate) fn set_access_times(mount: impl AsFd, attributes: &LowerAttributes) -> Result<(), Errno> {
@@ -33,6 +36,30 @@ pub(crate) fn set_access_times(mount: impl AsFd, attributes: &LowerAttributes) -
         0
     };
     attr.set |= if attributes.nodiratime { NODIRATIME } else { 0 };
+    change(mount, &attr)
+}
+
+/// Makes a mount that was cloned from another (`open_tree(2)`) and is on no directory yet one of its own: with these flags
+/// and no others, and with nothing that is mounted on the other appearing on it.
+///
+/// # Errors
+/// What the kernel says.
+pub fn make_own(mount: impl AsFd, flags: MountAttrFlags) -> Result<(), Errno> {
+    let all = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC
+        | MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW;
+    let attr = MountAttr {
+        set: flags.bits().into(),
+        clear: u64::from(all.bits()) | ATIME | NODIRATIME,
+        propagation: PRIVATE,
+        user_namespace: 0,
+    };
+    change(mount, &attr)
+}
+
+fn change(mount: impl AsFd, attr: &MountAttr) -> Result<(), Errno> {
     // SAFETY: The path is empty, the structure has the kernel's layout and the size that is told, and both outlive the call.
     checked(unsafe {
         libc::syscall(
@@ -40,7 +67,7 @@ pub(crate) fn set_access_times(mount: impl AsFd, attributes: &LowerAttributes) -
             mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
             libc::AT_EMPTY_PATH,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     })?;
