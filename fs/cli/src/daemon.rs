@@ -13,7 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use crate::Result;
 use crate::failure::{Failure, exit};
-use crate::volume;
+use crate::{utab, volume};
 
 /// Mounts and serves. `ready` is called once, when the mount answers, with a line that describes it.
 pub(crate) fn serve(
@@ -46,11 +46,13 @@ pub(crate) fn serve(
         ));
     }
     tracing::info!("{summary}");
+    utab::note(spec.as_ref(), unmounter.mountpoint());
     if let Err(failure) = ready(&summary) {
         let _ = unmounter.unmount(true);
         return Err(failure);
     }
     let served = serving.join();
+    utab::forget(unmounter.mountpoint());
     // Clients are sent away before the volume goes.
     drop(clients);
     let ended = served.map_err(|_| Failure::new(exit::SYSTEM, "the session ended in a panic"))?;

@@ -10,8 +10,8 @@ use homifs_options::{MountFlags, MountOptions};
 use rustix::fs::CWD;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use crate::Result;
 use crate::failure::{Failure, exit};
+use crate::{Result, utab};
 
 /// Mounts the volume on `directory` too, where it is mounted already; how, in words. Nothing where it is not.
 pub(crate) fn join(spec: &str, directory: &Path, options: &MountOptions) -> Result<Option<String>> {
@@ -42,6 +42,7 @@ pub(crate) fn join(spec: &str, directory: &Path, options: &MountOptions) -> Resu
             format!("cannot mount on {}: {}", directory.display(), std::io::Error::from(error)),
         )
     })?;
+    utab::note(&served.entry.source, &target);
     Ok(Some(format!("{spec} mounted on {} too, by the process that has it on {there}", directory.display())))
 }
 

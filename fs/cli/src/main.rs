@@ -31,6 +31,7 @@ mod stat;
 mod stats;
 mod tree;
 mod umount;
+mod utab;
 mod volume;
 mod witness;
 

@@ -12,7 +12,7 @@ use rustix::mount::UnmountFlags;
 
 use crate::arguments::Umount;
 use crate::failure::{Failure, exit};
-use crate::{Result, mounts};
+use crate::{Result, mounts, utab};
 
 pub(crate) fn run(arguments: &Umount) -> Result {
     let directory = &arguments.directory;
@@ -38,6 +38,7 @@ pub(crate) fn run(arguments: &Umount) -> Result {
         Errno::PERM => Failure { code: exit::USAGE, ..refused("that needs root".to_owned()) },
         other => refused(std::io::Error::from(other).to_string()),
     })?;
+    utab::forget(&mount.mountpoint);
     // Where the same mount lies on another directory too, it goes on.
     let remains =
         mount_table::entries().is_ok_and(|entries| entries.iter().any(|other| other.device == mount.device));
