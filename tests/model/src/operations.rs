@@ -171,10 +171,12 @@ impl Actor {
         }
     }
 
-    /// Copies from another file that is open, where this one may be copied into.
+    /// Copies from another file that is open, where this one may be copied into: parts, or all of it, which on XFS makes its
+    /// last block the other's too.
     fn copy(&mut self, number: usize) -> Result<()> {
-        let places = (self.any_offset(MOST), self.any_offset(MOST));
-        let length = usize::try_from(self.any_length() * 2)?;
+        let whole = self.numbers.below(2) == 0;
+        let places = if whole { (0, 0) } else { (self.any_offset(MOST), self.any_offset(MOST)) };
+        let length = usize::try_from(if whole { MOST } else { self.any_length() * 2 })?;
         let to = &self.handles[number];
         let source = self.handles.iter().find(|from| {
             from.kind != Kind::Copy && from.file.is_some() && !from.flags.contains(OFlags::DIRECT)
