@@ -61,8 +61,8 @@ class descriptor {
     int number_ = -1;
 };
 
-/* What a mapping is for. */
-enum class access { read, read_write };
+/* What a mapping is for: also to be read privately, since kernels before 6.7 let nobody share what is sealed. */
+enum class access { read_sealed, read, read_write };
 
 /* Memory that the daemon sees, too; unmapped with this. */
 class shared_memory {
@@ -73,8 +73,9 @@ class shared_memory {
         struct stat status;
         if (fstat(file.get(), &status) != 0 || static_cast<uint64_t>(status.st_size) < length || length == 0)
             throw failure("the daemon's memory is shorter than it says");
-        int const allowed = for_what == access::read ? PROT_READ : PROT_READ | PROT_WRITE;
-        void *place = mmap(nullptr, length, allowed, MAP_SHARED, file.get(), 0);
+        int const allowed = for_what == access::read_write ? PROT_READ | PROT_WRITE : PROT_READ;
+        int const kind = for_what == access::read_sealed ? MAP_PRIVATE : MAP_SHARED;
+        void *place = mmap(nullptr, length, allowed, kind, file.get(), 0);
         if (place == MAP_FAILED)
             fail_by_errno("map memory that is shared with the daemon");
         start_ = static_cast<uint8_t *>(place);
@@ -192,7 +193,7 @@ class session {
         uint32_t const size = taken.reply.block_size;
         if (taken.reply.length < sizeof(homi_snapshot_header) || (taken.reply.blocks > 0 && (size < 512 || (size & (size - 1)) != 0)))
             throw failure("the daemon's answer makes no sense: a snapshot of such blocks cannot be");
-        taken.arena = shared_memory(files[0], taken.reply.length, access::read);
+        taken.arena = shared_memory(files[0], taken.reply.length, access::read_sealed);
         return taken;
     }
 
