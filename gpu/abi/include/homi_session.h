@@ -89,7 +89,9 @@ HOMI_ASSERT(offsetof(struct homi_message, id) == 16, "place of homi_message.id")
 struct homi_welcome {
     /* The daemon's number for this client, as statistics and logs show it. */
     uint64_t client;
-    /* Bytes of the status page: a homi_status, then `lease_slots` lease words of 8 bytes each. */
+    /* Bytes of the status page: a homi_status, then `lease_slots` lease words of 8 bytes each. Sixteen of them share
+     * 128 bytes, so they are for a look now and then by one reader, not for polling by many: commands on what was
+     * taken back fail by themselves. */
     uint64_t status_length;
     /* Most bytes that may be registered as buffers, all together. */
     uint64_t max_buffer_bytes;

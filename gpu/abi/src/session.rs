@@ -29,7 +29,9 @@ layout! {
     Welcome = "homi_welcome", 64 bytes {
         /// The daemon's number for this client, as statistics and logs show it.
         client: u64,
-        /// Bytes of the status page: a homi_status, then `lease_slots` lease words of 8 bytes each.
+        /// Bytes of the status page: a homi_status, then `lease_slots` lease words of 8 bytes each. Sixteen of them share
+        /// 128 bytes, so they are for a look now and then by one reader, not for polling by many: commands on what was
+        /// taken back fail by themselves.
         status_length: u64,
         /// Most bytes that may be registered as buffers, all together.
         max_buffer_bytes: u64,

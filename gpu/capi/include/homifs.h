@@ -24,9 +24,10 @@ typedef struct homifs_session homifs_session;
 typedef struct homifs_file homifs_file;
 typedef struct homifs_buffer homifs_buffer;
 typedef struct homifs_queues homifs_queues;
+typedef struct homifs_snapshot homifs_snapshot;
 
 /* The version of this header; compare it with homifs_api_version(). */
-#define HOMIFS_API_VERSION 1u
+#define HOMIFS_API_VERSION 2u
 /* In flags of homifs_session_open: what queues cannot serve is read by pread(2), and homifs_why tells why. */
 #define HOMIFS_ALLOW_PREAD 1u
 /* In homifs_description.flags: queues serve the file. */
@@ -41,6 +42,10 @@ typedef struct homifs_queues homifs_queues;
 #define HOMIFS_EXTENT_SHARED 4u
 /* In homifs_extent.flags: the media's bytes are not the file's; read it through the file. */
 #define HOMIFS_EXTENT_ENCODED 8u
+/* In homifs_buffer_memory.kind: memory of the host. */
+#define HOMIFS_BUFFER_HOST 1u
+/* In homifs_buffer_memory.kind: memory behind a dma-buf, which the daemon's processor writes. */
+#define HOMIFS_BUFFER_DMABUF 2u
 
 /* What went wrong. */
 struct homifs_error {
@@ -139,6 +144,66 @@ struct homifs_range {
     uint32_t reserved;
 };
 
+/* A snapshot, and what an accelerator needs to read its files (gpu/device/include/homi/snapshot.h). It can only be
+ * read, until the snapshot is closed. */
+struct homifs_snapshot_memory {
+    /* The arena (homi_snapshot.h) where it lies in this process. */
+    const void *arena;
+    /* Bytes of it. */
+    uint64_t arena_length;
+    /* Files in it; their numbers are 0 to files - 1. */
+    uint64_t files;
+    /* Bytes of all files together. */
+    uint64_t bytes;
+    /* Files and directories that are left out, since the caller may not read them or they are damaged. */
+    uint64_t left_out;
+    /* Bytes of the namespace that has all files. */
+    uint64_t size;
+    /* A word that the daemon changes when it takes blocks of the namespace back. */
+    const uint64_t *lease;
+    /* The namespace that commands name it by. */
+    uint32_t nsid;
+    /* Bits of the namespace's block size. */
+    uint32_t block_shift;
+};
+
+/* A file of a snapshot. */
+struct homifs_snapshot_entry {
+    /* Its path, relative to the snapshot's root; it is there as long as the snapshot, and no NUL ends it for certain. */
+    const char *path;
+    /* Bytes of the path. */
+    uint64_t path_length;
+    /* Bytes of the file. */
+    uint64_t size;
+    /* Its inode. */
+    uint64_t inode;
+    /* The byte of the namespace at which it begins. */
+    uint64_t start;
+    /* The generation of the inode. */
+    uint32_t generation;
+    /* HOMIFS_EXTENT_* of any of its extents. */
+    uint32_t flags;
+};
+
+/* A range of a file of a snapshot, where it goes, and what came of it. */
+struct homifs_snapshot_range {
+    /* The file's number. */
+    uint64_t number;
+    /* First byte in the file. */
+    uint64_t offset;
+    /* Bytes. */
+    uint64_t length;
+    /* Where they go. */
+    void *target;
+    /* Set by the call: how many bytes there were, fewer than asked for only at the file's end; or an errno with a
+     * minus sign. */
+    int64_t result;
+    /* Set by the call: as homifs_error.nvme_status. */
+    uint32_t nvme_status;
+    /* 0. */
+    uint32_t reserved;
+};
+
 /* Memory that commands may name. Whole pages, shared with the daemon: cuMemHostRegister takes it. */
 struct homifs_buffer_memory {
     /* Where it lies in this process. */
@@ -147,6 +212,10 @@ struct homifs_buffer_memory {
     uint64_t length;
     /* Its first byte as commands name it. */
     uint64_t iova;
+    /* HOMIFS_BUFFER_*: what commands write to. */
+    uint32_t kind;
+    /* 0. */
+    uint32_t reserved;
 };
 
 /* Where queue pairs lie. The accelerator writes entries and doorbells and polls completions by itself
@@ -253,9 +322,41 @@ int64_t homifs_read(const homifs_file *file, void *target, uint64_t length, uint
  * its own result. Where the ranges themselves cannot be (a null file, a null target), none is read. */
 int homifs_read_many(const homifs_session *session, struct homifs_range *ranges, uint64_t count);
 
+/* Takes a snapshot of all regular files below a directory, as far as the caller may read them: from then on none of
+ * them has to be opened. The path is relative to the working directory. Ends with homifs_snapshot_close. 0, or an errno
+ * with a minus sign: EOPNOTSUPP where the session has no queues, EDQUOT where the tree is larger than the mount's
+ * option client_snapshots allows. */
+int homifs_snapshot_open(const homifs_session *session, const char *path, homifs_snapshot **snapshot);
+
+/* As homifs_snapshot_open, for a directory that is open. The descriptor stays the caller's. */
+int homifs_snapshot_open_fd(const homifs_session *session, int fd, homifs_snapshot **snapshot);
+
+/* What is known of all files together. 0, or an errno with a minus sign. */
+int homifs_snapshot_describe(const homifs_snapshot *snapshot, struct homifs_snapshot_memory *memory);
+
+/* The number of the file with this path, relative to the snapshot's root, without a slash at either end. -ENOENT where
+ * there is none. */
+int64_t homifs_snapshot_find(const homifs_snapshot *snapshot, const char *path);
+
+/* What is known of a file. 0, or an errno with a minus sign. */
+int homifs_snapshot_file(const homifs_snapshot *snapshot, uint64_t number, struct homifs_snapshot_entry *entry);
+
+/* Reads many ranges of files of a snapshot by commands that are told of together, through the one namespace that has
+ * all of them. No two targets may overlap. 0 where each range went well, else the errno of the first that did not, with
+ * a minus sign; each range has its own result: -ESTALE where a file was taken back. */
+int homifs_snapshot_read_many(const homifs_snapshot *snapshot, struct homifs_snapshot_range *ranges, uint64_t count);
+
+/* Closes a snapshot, which no call and no command may be using. Null is nothing. */
+void homifs_snapshot_close(homifs_snapshot *snapshot);
+
 /* Makes memory of at least `length` bytes, zeroed, that commands may name, and tells where it lies. Ends with
  * homifs_buffer_release. 0, or an errno with a minus sign. */
 int homifs_buffer_new(const homifs_session *session, uint64_t length, homifs_buffer **buffer, struct homifs_buffer_memory *place);
+
+/* As homifs_buffer_new, for the first `length` bytes of a dma-buf: memory of an accelerator's own, for example
+ * (cuMemGetHandleForAddressRange). The descriptor stays the caller's. EOPNOTSUPP where the daemon's engine cannot write
+ * there; commands write to host memory then, and accelerators copy on. */
+int homifs_buffer_of_dma_buf(const homifs_session *session, int fd, uint64_t length, homifs_buffer **buffer, struct homifs_buffer_memory *place);
 
 /* Gives memory back once no command reaches it any more; its addresses are nobody's then. Accelerators must have let
  * go of it. Null is nothing. */

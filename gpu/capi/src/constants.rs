@@ -1,11 +1,11 @@
 //! Numbers of the header.
 
-use homi_abi::extents;
+use homi_abi::{extents, session};
 
 use crate::Constant;
 
 /// Of the functions and structures as they are now; changes when programs have to be compiled again.
-pub(crate) const API_VERSION: u32 = 1;
+pub(crate) const API_VERSION: u32 = 2;
 /// In the flags of an opening: what queues cannot serve may be read by pread(2).
 pub(crate) const ALLOW_PREAD: u32 = 1 << 0;
 /// In a description's flags: queues serve the file.
@@ -14,7 +14,7 @@ pub(crate) const BY_QUEUES: u32 = 1 << 0;
 pub(crate) const HAS_GENERATION: u32 = 1 << 1;
 
 /// All numbers of the header.
-pub const CONSTANTS: [Constant; 8] = [
+pub const CONSTANTS: [Constant; 10] = [
     Constant {
         name: "HOMIFS_API_VERSION",
         value: API_VERSION,
@@ -54,6 +54,16 @@ pub const CONSTANTS: [Constant; 8] = [
         name: "HOMIFS_EXTENT_ENCODED",
         value: extents::ENCODED,
         doc: "In homifs_extent.flags: the media's bytes are not the file's; read it through the file.",
+    },
+    Constant {
+        name: "HOMIFS_BUFFER_HOST",
+        value: session::BUFFER_HOST,
+        doc: "In homifs_buffer_memory.kind: memory of the host.",
+    },
+    Constant {
+        name: "HOMIFS_BUFFER_DMABUF",
+        value: session::BUFFER_DMABUF,
+        doc: "In homifs_buffer_memory.kind: memory behind a dma-buf, which the daemon's processor writes.",
     },
 ];
 

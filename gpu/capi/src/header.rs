@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::constants::{self, CONSTANTS};
-use crate::{Function, Record, error, file, memory, read, session};
+use crate::{Function, Record, error, file, memory, read, session, snapshot};
 
 const BEGINNING: &str = "\
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
@@ -32,6 +32,7 @@ typedef struct homifs_session homifs_session;
 typedef struct homifs_file homifs_file;
 typedef struct homifs_buffer homifs_buffer;
 typedef struct homifs_queues homifs_queues;
+typedef struct homifs_snapshot homifs_snapshot;
 
 ";
 
@@ -62,6 +63,9 @@ pub fn records() -> Vec<Record> {
         file::Extent::record(),
         file::ExtentMap::record(),
         read::Range::record(),
+        snapshot::SnapshotMemory::record(),
+        snapshot::SnapshotFile::record(),
+        snapshot::SnapshotRange::record(),
         memory::BufferMemory::record(),
         memory::QueueMemory::record(),
     ]
@@ -76,6 +80,7 @@ pub fn functions() -> Vec<Function> {
         session::functions,
         file::functions,
         read::functions,
+        snapshot::functions,
         memory::functions,
     ];
     parts.iter().flat_map(|part| part()).collect()

@@ -16,6 +16,7 @@ mod header;
 mod memory;
 mod read;
 mod session;
+mod snapshot;
 
 pub use constants::CONSTANTS;
 pub use declare::{Constant, Function, Member, Record};

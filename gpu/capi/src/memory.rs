@@ -2,11 +2,12 @@
 
 use std::ffi::{c_int, c_void};
 
-use homi_client::{Buffer as ClientBuffer, QueueSet};
+use homi_abi::session::{BUFFER_DMABUF, BUFFER_HOST};
+use homi_client::{Buffer as ClientBuffer, BufferKind, QueueSet};
 
 use crate::boundary::{Failure, answer, check, give_back, seen};
 use crate::declare::CType;
-use crate::session::{Session, queues_of};
+use crate::session::{Session, descriptor, duplicate, queues_of};
 
 /// What C has as `homifs_buffer`.
 #[derive(Debug)]
@@ -37,6 +38,10 @@ record! {
         length: u64,
         /// Its first byte as commands name it.
         iova: u64,
+        /// HOMIFS_BUFFER_*: what commands write to.
+        kind: u32,
+        /// 0.
+        reserved: u32,
     }
 }
 
@@ -74,6 +79,20 @@ record! {
     }
 }
 
+/// What callers are told of memory.
+fn described(made: &ClientBuffer) -> BufferMemory {
+    BufferMemory {
+        address: made.memory().address().cast(),
+        length: u64::try_from(made.memory().length()).unwrap_or(u64::MAX),
+        iova: made.iova(),
+        kind: match made.kind() {
+            BufferKind::Host => BUFFER_HOST,
+            BufferKind::DmaBuf => BUFFER_DMABUF,
+        },
+        reserved: 0,
+    }
+}
+
 functions! {
     /// Makes memory of at least `length` bytes, zeroed, that commands may name, and tells where it lies. Ends with
     /// homifs_buffer_release. 0, or an errno with a minus sign.
@@ -89,14 +108,36 @@ functions! {
         }
         let length = usize::try_from(length).map_err(|_| Failure::invalid("longer than memory"))?;
         let made = queues.buffer(length)?;
-        let value = BufferMemory {
-            address: made.memory().address().cast(),
-            length: u64::try_from(made.memory().length()).unwrap_or(u64::MAX),
-            iova: made.iova(),
-        };
         // SAFETY: Both fit there, as the header says.
         unsafe {
-            answer(place, "place", value)?;
+            answer(place, "place", described(&made))?;
+            answer(buffer, "buffer", Box::into_raw(Box::new(Buffer(made))))?;
+        };
+        Ok(0)
+    }
+
+    /// As homifs_buffer_new, for the first `length` bytes of a dma-buf: memory of an accelerator's own, for example
+    /// (cuMemGetHandleForAddressRange). The descriptor stays the caller's. EOPNOTSUPP where the daemon's engine cannot write
+    /// there; commands write to host memory then, and accelerators copy on.
+    fn homifs_buffer_of_dma_buf(
+        session: *const Session,
+        fd: c_int,
+        length: u64,
+        buffer: *mut *mut Buffer,
+        place: *mut BufferMemory,
+    ) -> c_int {
+        check(buffer, "buffer")?;
+        check(place, "place")?;
+        // SAFETY: The caller gives a session that is open, or null.
+        let session = unsafe { seen(session, "session") }?;
+        let queues = queues_of(session)?;
+        // SAFETY: The caller keeps it open for the time of the call.
+        let fd = unsafe { descriptor(fd) }?;
+        let length = usize::try_from(length).map_err(|_| Failure::invalid("longer than memory"))?;
+        let made = queues.register_dma_buf(duplicate(fd)?, length)?;
+        // SAFETY: Both fit there, as the header says.
+        unsafe {
+            answer(place, "place", described(&made))?;
             answer(buffer, "buffer", Box::into_raw(Box::new(Buffer(made))))?;
         };
         Ok(0)

@@ -35,7 +35,7 @@ record! {
 ///
 /// # Safety
 /// `length` bytes must be writable there for as long as `'a`, and nobody else's.
-unsafe fn target<'a>(start: *mut c_void, length: u64) -> Result<Target<'a>, Failure> {
+pub(crate) unsafe fn target<'a>(start: *mut c_void, length: u64) -> Result<Target<'a>, Failure> {
     let bytes = isize::try_from(length)
         .map_err(|_| Failure::invalid(format!("no memory has {length} bytes")))?
         .unsigned_abs();

@@ -47,7 +47,7 @@ bool read_share(const homifs_description &what, const homifs_queue_memory &q, co
         uint32_t const place = queue.tail;
         homi::queue_write(&queue, 0, homi::NVME_READ, what.nsid, at >> what.block_shift,
                           static_cast<uint32_t>(length >> what.block_shift),
-                          homi::sgl_block(memory.iova + mine, static_cast<uint32_t>(length)));
+                          homi::pointer_to({memory.iova, memory.length, 0}, mine, static_cast<uint32_t>(length)));
         homi::queue_ring(&queue, 1);
         homi::status_t const status = homi::queue_wait(&queue, place, PATIENCE);
         if (status != homi::NVME_SUCCESS || queue.strays != 0) {
@@ -81,6 +81,10 @@ int main(int argc, char **argv)
         !fine(homifs_queues_new(session, pairs, 8, &queues, &q) == 0, "queues") ||
         !fine(homifs_buffer_new(session, uint64_t(limits.transfer) * pairs, &buffer, &memory) == 0, "buffer"))
         return 1;
+    if (!homi::lease_held({what.nsid, what.block_shift, what.size, what.lease})) {
+        std::fprintf(stderr, "%s: its lease is not held\n", argv[1]);
+        return 1;
+    }
     std::vector<uint8_t> ours(what.size), theirs(what.size);
     std::vector<char> well(pairs, 0);
     std::vector<std::thread> threads;

@@ -150,6 +150,60 @@ static void compare_many(homifs_session *session, int count, char **paths)
     free(ranges);
 }
 
+/* All files of the directory that this one lies in, through one snapshot. */
+static void compare_snapshot(homifs_session *session, const char *path)
+{
+    char folder[4096];
+    const char *const slash = strrchr(path, '/');
+    WANT(slash != NULL && slash - path < (long)sizeof folder);
+    memcpy(folder, path, (size_t)(slash - path));
+    folder[slash - path] = '\0';
+    homifs_snapshot *snapshot = NULL;
+    struct homifs_snapshot_memory all;
+    WANT(homifs_snapshot_open(session, folder, &snapshot) == 0 && homifs_snapshot_describe(snapshot, &all) == 0);
+    WANT(all.files > 0 && all.arena != NULL && all.nsid != 0 && (*all.lease & 0xff) == 1);
+    struct homifs_snapshot_range *ranges = calloc((size_t)all.files, sizeof *ranges);
+    WANT(ranges != NULL);
+    for (uint64_t n = 0; n < all.files; n++) {
+        struct homifs_snapshot_entry entry;
+        WANT(homifs_snapshot_file(snapshot, n, &entry) == 0 && entry.start <= all.size);
+        char name[4096];
+        WANT(entry.path_length < sizeof name);
+        memcpy(name, entry.path, entry.path_length);
+        name[entry.path_length] = '\0';
+        WANT(homifs_snapshot_find(snapshot, name) == (int64_t)n);
+        uint64_t const length = entry.size < 100000 ? entry.size + 10 : 100000;
+        ranges[n] = (struct homifs_snapshot_range){n, 1, length, malloc(length), -1, 77, 0};
+        WANT(ranges[n].target != NULL);
+    }
+    WANT(homifs_snapshot_read_many(snapshot, ranges, all.files) == 0);
+    uint8_t *theirs = malloc(100010);
+    for (uint64_t n = 0; n < all.files; n++) {
+        struct homifs_snapshot_entry entry;
+        char name[8192];
+        WANT(homifs_snapshot_file(snapshot, n, &entry) == 0);
+        snprintf(name, sizeof name, "%s/%.*s", folder, (int)entry.path_length, entry.path);
+        int const fd = open(name, O_RDONLY);
+        WANT(fd >= 0 && ranges[n].nvme_status == 0);
+        WANT(pread_all(fd, theirs, ranges[n].length, 1) == ranges[n].result);
+        WANT(memcmp(theirs, ranges[n].target, (size_t)ranges[n].result) == 0);
+        compared += (uint64_t)ranges[n].result;
+        free(ranges[n].target);
+        close(fd);
+    }
+    free(theirs);
+    struct homifs_snapshot_range beyond = {all.files, 0, 0, NULL, 5, 5, 0};
+    WANT(homifs_snapshot_read_many(snapshot, &beyond, 1) == -EINVAL && beyond.result == -EINVAL);
+    WANT(homifs_snapshot_find(snapshot, "no such file") == -ENOENT);
+    free(ranges);
+    homifs_snapshot_close(snapshot);
+    int const fd = open(folder, O_RDONLY);
+    WANT(fd >= 0 && homifs_snapshot_open_fd(session, fd, &snapshot) == 0);
+    close(fd);
+    homifs_snapshot_close(snapshot);
+    homifs_snapshot_close(NULL);
+}
+
 struct task {
     homifs_session *session;
     const char *path;
@@ -234,6 +288,13 @@ static void refuse_what_cannot_be(homifs_session *session, const char *path)
     homifs_queues *set = NULL;
     REFUSED(homifs_buffer_new(session, 0, &buffer, &place), EINVAL, "buffer of 0 bytes");
     REFUSED(homifs_buffer_new(session, UINT64_MAX, &buffer, &place), EINVAL, "buffer of");
+    WANT(homifs_buffer_new(session, 4096, &buffer, &place) == 0 && place.kind == HOMIFS_BUFFER_HOST);
+    homifs_buffer_release(buffer);
+    REFUSED(homifs_buffer_of_dma_buf(session, -1, 4096, &buffer, &place), EBADF, "descriptor");
+    homifs_snapshot *snapshot = NULL;
+    WANT(homifs_snapshot_open(session, path, &snapshot) == -ENOTDIR && snapshot == NULL);
+    WANT(homifs_snapshot_open(session, "/", &snapshot) < 0 && snapshot == NULL);
+    REFUSED(homifs_snapshot_read_many(NULL, NULL, 0), EINVAL, "snapshot is NULL");
     REFUSED(homifs_queues_new(session, 1, 3, &set, &queues), EINVAL, "power of two");
     REFUSED(homifs_queues_new(session, 0, 4, &set, &queues), EINVAL, "0 queue pairs");
 }
@@ -282,6 +343,7 @@ int main(int argc, char **argv)
         }
     }
     compare_many(session, argc - 2, argv + 2);
+    compare_snapshot(session, large);
     compare_in_threads(session, large);
     refuse_what_cannot_be(session, argv[2]);
     read_elsewhere(session, argv[1]);

@@ -1,13 +1,14 @@
-//! A dataset snapshot that was read from a file.
+//! A dataset snapshot and the view of it, kept together.
 
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use homi_abi::snapshot::View;
 
-use crate::ClientError;
+use crate::{ClientError, memory};
 
 /// The longest arena that is read, in bytes.
 const LENGTH_MAX: u64 = 64 << 30;
@@ -16,7 +17,22 @@ const LENGTH_MAX: u64 = 64 << 30;
 pub struct Arena {
     // Refers to `bytes`; that it lasts forever is a lie that no one outside this module is told.
     view: View<'static>,
-    bytes: Vec<u8>,
+    bytes: Bytes,
+}
+
+/// What keeps the bytes where they are.
+enum Bytes {
+    Own(Vec<u8>),
+    Mapped(Arc<memory::Arena>),
+}
+
+impl Bytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Mapped(arena) => arena.bytes(),
+        }
+    }
 }
 
 impl Arena {
@@ -46,9 +62,19 @@ impl Arena {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn of_bytes(bytes: Vec<u8>) -> Result<Self, ClientError> {
-        // SAFETY: The vector's bytes stay where they are while this lives: it is neither changed nor given away, and the
-        // view ends first. Nobody gets the view for longer than this is borrowed.
-        let lasting: &'static [u8] = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) };
+        Self::of(Bytes::Own(bytes))
+    }
+
+    /// One that is mapped.
+    pub(crate) fn of_mapping(arena: Arc<memory::Arena>) -> Result<Self, ClientError> {
+        Self::of(Bytes::Mapped(arena))
+    }
+
+    fn of(bytes: Bytes) -> Result<Self, ClientError> {
+        let slice = bytes.as_slice();
+        // SAFETY: The vector's or the mapping's bytes stay where they are while this lives: it is neither changed nor given
+        // away, and the view ends first. Nobody gets the view for longer than this is borrowed.
+        let lasting: &'static [u8] = unsafe { std::slice::from_raw_parts(slice.as_ptr(), slice.len()) };
         let view = View::new(lasting).map_err(|error| ClientError::Invalid(error.to_string()))?;
         Ok(Self { view, bytes })
     }
@@ -65,7 +91,7 @@ impl fmt::Debug for Arena {
         let files = self.view.files().len();
         f.debug_struct("Arena")
             .field("files", &files)
-            .field("length", &self.bytes.len())
+            .field("length", &self.bytes.as_slice().len())
             .finish_non_exhaustive()
     }
 }

@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::ClientError;
 use crate::reader::{Reader, Request};
 use crate::served::{Fallback, ServedBy, ServedFile};
+use crate::served_snapshot::{ServedSnapshot, SnapshotRequest};
 use crate::session::Session;
 use crate::target::Target;
 
@@ -17,6 +18,7 @@ use crate::target::Target;
 const STAGING: usize = 4 << 20;
 /// Most readers: each thread that reads at the same time has one, and others wait.
 const READERS: usize = 64;
+const ANOTHER_CLIENT: &str = "the file was opened by another client than the one that is to read it";
 
 /// Reads files of one mount, by queues or, where that is allowed, by pread(2). Threads may share it.
 #[derive(Debug)]
@@ -132,6 +134,44 @@ impl Client {
         }
     }
 
+    /// All files below a directory at once, which is open; they are read by [`read_snapshot`](Self::read_snapshot).
+    ///
+    /// # Errors
+    /// Where the mount serves no queues, which pread(2) cannot replace here, or as [`Session::snapshot`].
+    pub fn snapshot(&self, directory: impl AsFd) -> Result<ServedSnapshot, ClientError> {
+        let queues = self.queues.as_ref().map_err(ClientError::again)?;
+        ServedSnapshot::new(queues.session.snapshot(directory)?)
+    }
+
+    /// Reads many ranges of files of a snapshot, by commands that are told of together; for each how many bytes there were,
+    /// or why it failed. A file that was taken back answers Namespace Not Ready; others go on.
+    pub fn read_snapshot(
+        &self,
+        snapshot: &ServedSnapshot,
+        requests: &mut [SnapshotRequest<'_>],
+    ) -> Vec<Result<usize, ClientError>> {
+        let Ok(queues) = &self.queues else {
+            let failed = |_: &mut SnapshotRequest<'_>| Err(ClientError::Invalid(ANOTHER_CLIENT.into()));
+            return requests.iter_mut().map(failed).collect();
+        };
+        let mut results: Vec<Option<Result<usize, ClientError>>> = requests.iter().map(|_| None).collect();
+        let (mut places, mut ours) = (Vec::new(), Vec::new());
+        for (place, request) in requests.iter_mut().enumerate() {
+            match snapshot.request(request) {
+                Ok(_) if !snapshot.namespace().is_of_session(&queues.session) => {
+                    results[place] = Some(Err(ClientError::Invalid(ANOTHER_CLIENT.into())));
+                }
+                Ok(request) => {
+                    places.push(place);
+                    ours.push(request);
+                }
+                Err(error) => results[place] = Some(Err(error)),
+            }
+        }
+        queues.carry_out(&places, &mut ours, &mut results);
+        results.into_iter().map(|result| result.unwrap_or(Ok(0))).collect()
+    }
+
     /// Fills `target` from byte `offset` of a file on; how many bytes there were, fewer than asked for only at its end.
     ///
     /// # Errors
@@ -173,26 +213,35 @@ impl Queues {
                 places.push(place);
                 ours.push(Request { file, offset: request.offset, target: request.target.again() });
             } else {
-                let other = "the file was opened by another client than the one that is to read it";
-                results[place] = Some(Err(ClientError::Invalid(other.into())));
+                results[place] = Some(Err(ClientError::Invalid(ANOTHER_CLIENT.into())));
             }
         }
+        self.carry_out(&places, &mut ours, results);
+    }
+
+    /// Reads ranges, and puts what came of each to its place.
+    fn carry_out(
+        &self,
+        places: &[usize],
+        ours: &mut [Request<'_>],
+        results: &mut [Option<Result<usize, ClientError>>],
+    ) {
         if ours.is_empty() {
             return;
         }
         let outcome = self.take().and_then(|mut reader| {
-            let outcome = reader.read_many(&mut ours);
+            let outcome = reader.read_many(ours);
             self.give_back(reader);
             outcome
         });
         match outcome {
             Ok(answers) => {
-                for (place, answer) in places.into_iter().zip(answers) {
+                for (&place, answer) in places.iter().zip(answers) {
                     results[place] = Some(answer);
                 }
             }
             Err(error) => {
-                for place in places {
+                for &place in places {
                     results[place] = Some(Err(error.again()));
                 }
             }

@@ -6,6 +6,7 @@ use std::sync::atomic::{Ordering, fence};
 use homi_abi::session::{LINE, Queues, QueuesRequest};
 
 use crate::memory::Shared;
+use crate::prp::Naming;
 use crate::session::Inner;
 use crate::{ClientError, NvmeStatus, OpenFile};
 
@@ -186,6 +187,7 @@ pub struct QueuePair {
     memory: Arc<Shared>,
     doorbells: Arc<Shared>,
     places: QueuePlaces,
+    naming: Naming,
     base: usize,
     tail_doorbell: usize,
     head_doorbell: usize,
@@ -215,6 +217,7 @@ impl QueuePair {
             head_doorbell: places.head_doorbell + number * places.doorbell_stride,
             in_flight: (0..places.entries).map(|_| false).collect(),
             places,
+            naming: Naming::Sgl,
             count: 0,
             tail: 0,
             rung: 0,
@@ -222,6 +225,11 @@ impl QueuePair {
             head_told: 0,
             strays: 0,
         }
+    }
+
+    /// Has commands name memory so from now on.
+    pub(crate) fn name_by(&mut self, naming: Naming) {
+        self.naming = naming;
     }
 
     /// Whether a file is a namespace of this pair's session: its number means another file elsewhere.
@@ -274,7 +282,7 @@ impl QueuePair {
         let index = usize::from(place);
         let offset = self.base + self.places.submissions + index * SUBMISSION;
         let words = self.memory.u64s_at(offset, 8);
-        for (word, value) in words.iter().zip(entry(operation, &command, place.into())) {
+        for (word, value) in words.iter().zip(entry(operation, &command, place.into(), self.naming)) {
             word.store(value, Ordering::Relaxed);
         }
         self.in_flight[index] = true;
@@ -332,10 +340,13 @@ impl QueuePair {
     }
 }
 
-/// The eight words of a command (NVM Command Set Specification, section 3.2), its data named by an SGL data block
-/// descriptor.
-fn entry(operation: Operation, command: &Command, place: u32) -> [u64; 8] {
-    const SGL: u64 = 1 << 14;
+/// The eight words of a command (NVM Command Set Specification, section 3.2).
+fn entry(operation: Operation, command: &Command, place: u32, naming: Naming) -> [u64; 8] {
+    // Bits 14 and 15 say how data is named: 01b is by SGLs.
+    let named = match naming {
+        Naming::Sgl => 1 << 14,
+        Naming::Prp { .. } => 0,
+    };
     let opcode = match operation {
         Operation::Flush => {
             return [u64::from(place) << 16 | u64::from(command.nsid) << 32, 0, 0, 0, 0, 0, 0, 0];
@@ -343,9 +354,10 @@ fn entry(operation: Operation, command: &Command, place: u32) -> [u64; 8] {
         Operation::Write => 0x01,
         Operation::Read => 0x02,
     };
-    let first = opcode | SGL | u64::from(place) << 16 | u64::from(command.nsid) << 32;
+    let first = opcode | named | u64::from(place) << 16 | u64::from(command.nsid) << 32;
     let blocks = u64::from(command.blocks.wrapping_sub(1) & 0xffff);
-    [first, 0, 0, command.iova, u64::from(command.length), command.block, blocks, 0]
+    let (one, other) = naming.words(command.iova, command.length);
+    [first, 0, 0, one, other, command.block, blocks, 0]
 }
 
 #[cfg(test)]

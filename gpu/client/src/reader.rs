@@ -1,5 +1,6 @@
 //! Reading files with a queue pair, from a thread of this process.
 
+use crate::prp;
 use crate::queue::{Command, Done, QueuePair};
 use crate::session::{Buffer, Session};
 use crate::staging::{Part, Staging};
@@ -59,16 +60,19 @@ struct Progress {
 }
 
 impl Reader {
-    pub(crate) fn new(session: &Session, staging: usize) -> Result<Self, ClientError> {
+    pub(crate) fn new(session: &Session, staging: usize, by_prp: bool) -> Result<Self, ClientError> {
         let limits = session.limits();
         let transfer = usize::try_from(limits.transfer).unwrap_or(usize::MAX);
         let page = usize::try_from(limits.page).unwrap_or(4096).max(1);
         // Some commands should be in flight at a time, even with little memory.
-        let piece = (staging / 8).next_multiple_of(page).clamp(page, transfer.max(page));
-        let memory = session.buffer(staging.max(piece))?;
-        let staging = Staging::new(memory.memory().length());
+        let most = if by_prp { transfer.min(prp::LONGEST) } else { transfer };
+        let piece = (staging / 8).next_multiple_of(page).clamp(page, most.max(page));
+        let length = staging.max(piece).next_multiple_of(page);
+        let (memory, naming) = prp::memory(session, length, by_prp)?;
+        let staging = Staging::new(length);
         let mut queues = session.queues(1, ENTRIES.min(limits.entries))?;
-        let pair = queues.pair(0).ok_or_else(|| ClientError::Protocol("it gave no queue".into()))?;
+        let mut pair = queues.pair(0).ok_or_else(|| ClientError::Protocol("it gave no queue".into()))?;
+        pair.name_by(naming);
         let nowhere =
             Flight { request: 0, part: Part { number: 0, start: 0 }, skip: 0, target: 0, length: 0 };
         let flights = vec![nowhere; usize::try_from(ENTRIES).unwrap_or(0)];

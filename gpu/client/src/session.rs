@@ -276,7 +276,15 @@ impl Session {
     /// # Errors
     /// Where the daemon's limits are reached.
     pub fn reader(&self, staging: usize) -> Result<Reader, ClientError> {
-        Reader::new(self, staging)
+        Reader::new(self, staging, !self.inner.limits.sgl)
+    }
+
+    /// As [`reader`](Self::reader), whose commands name memory by PRPs also where the daemon knows SGLs.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reader_by_prp(&self, staging: usize) -> Result<Reader, ClientError> {
+        Reader::new(self, staging, true)
     }
 
     /// A writer with a queue pair and `staging` bytes of memory of its own.
@@ -284,7 +292,15 @@ impl Session {
     /// # Errors
     /// Where the daemon's limits are reached.
     pub fn writer(&self, staging: usize) -> Result<Writer, ClientError> {
-        Writer::new(self, staging)
+        Writer::new(self, staging, !self.inner.limits.sgl)
+    }
+
+    /// As [`writer`](Self::writer), whose commands name memory by PRPs also where the daemon knows SGLs.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn writer_by_prp(&self, staging: usize) -> Result<Writer, ClientError> {
+        Writer::new(self, staging, true)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{ClientError, OpenFile, Reader};
 /// A dataset snapshot. Dropping it gives its namespace back, for which no command may be in flight.
 #[derive(Debug)]
 pub struct Snapshot {
-    arena: Arena,
+    arena: Arc<Arena>,
     namespace: OpenFile,
     block_size: u64,
     files: u64,
@@ -40,7 +40,7 @@ impl Snapshot {
         };
         let namespace = OpenFile::new(session, &namespace)?;
         let (files, left_out) = (reply.files.get(), reply.left_out.get());
-        let mut snapshot = Self { arena, namespace, block_size: 0, files, left_out };
+        let mut snapshot = Self { arena: Arc::new(arena), namespace, block_size: 0, files, left_out };
         let header = snapshot.view()?.header();
         let all = header.blocks.get().checked_mul(header.block_size.get().into());
         if all != size || header.block_size.get() < reply.block_size.get() || header.files.get() != files {
@@ -56,6 +56,14 @@ impl Snapshot {
     /// Where the arena is none, which was looked at before, too.
     pub fn view(&self) -> Result<View<'_>, ClientError> {
         View::new(self.arena.bytes()).map_err(|error| ClientError::Protocol(error.to_string()))
+    }
+
+    /// The same, kept with the memory that it is of.
+    ///
+    /// # Errors
+    /// As [`view`](Self::view).
+    pub fn kept_view(&self) -> Result<crate::Arena, ClientError> {
+        crate::Arena::of_mapping(Arc::clone(&self.arena))
     }
 
     /// The arena's memory, for those who register it with an accelerator or hand its descriptor on.

@@ -60,6 +60,16 @@ impl<'a> Target<'a> {
         self.length
     }
 
+    /// The first `length` bytes, or as many as there are, which this then has no more.
+    #[must_use]
+    pub fn split_off_front(&mut self, length: usize) -> Self {
+        let length = length.min(self.length);
+        let front = Target { start: self.start, length, place: self.place.clone(), memory: PhantomData };
+        self.start = self.start.wrapping_add(length);
+        self.length -= length;
+        front
+    }
+
     /// The same memory, for a while.
     pub fn again(&mut self) -> Target<'_> {
         Target { start: self.start, length: self.length, place: self.place.clone(), memory: PhantomData }

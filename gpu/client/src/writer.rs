@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::prp;
 use crate::queue::{Command, Operation, QueuePair};
 use crate::session::{Buffer, Session};
 use crate::{ClientError, NvmeStatus, OpenFile};
@@ -19,6 +20,8 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(600);
 pub struct Writer {
     pair: QueuePair,
     memory: Buffer,
+    /// How many pieces the memory holds.
+    places: usize,
     /// Most bytes of one command.
     piece: usize,
     /// A command was not answered: it may still read the memory, and nobody knows when.
@@ -26,15 +29,18 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(session: &Session, staging: usize) -> Result<Self, ClientError> {
+    pub(crate) fn new(session: &Session, staging: usize, by_prp: bool) -> Result<Self, ClientError> {
         let limits = session.limits();
         let transfer = usize::try_from(limits.transfer).unwrap_or(usize::MAX);
         let page = usize::try_from(limits.page).unwrap_or(4096).max(1);
-        let piece = (staging / 4).next_multiple_of(page).clamp(page, transfer.max(page));
-        let memory = session.buffer(staging.max(piece))?;
+        let most = if by_prp { transfer.min(prp::LONGEST) } else { transfer };
+        let piece = (staging / 4).next_multiple_of(page).clamp(page, most.max(page));
+        let length = staging.max(piece).next_multiple_of(page);
+        let (memory, naming) = prp::memory(session, length, by_prp)?;
         let mut queues = session.queues(1, ENTRIES.min(limits.entries))?;
-        let pair = queues.pair(0).ok_or_else(|| ClientError::Protocol("it gave no queue".into()))?;
-        Ok(Self { pair, memory, piece, lost: false })
+        let mut pair = queues.pair(0).ok_or_else(|| ClientError::Protocol("it gave no queue".into()))?;
+        pair.name_by(naming);
+        Ok(Self { pair, memory, places: (length / piece).clamp(1, 16), piece, lost: false })
     }
 
     /// Writes `bytes` from byte `offset` of a file on. Both begin at a block, and `bytes` ends at one or at the file's end:
@@ -59,8 +65,7 @@ impl Writer {
                 file.size()
             )));
         }
-        let places = (self.memory.memory().length() / self.piece).clamp(1, 16);
-        let piece = self.piece;
+        let (places, piece) = (self.places, self.piece);
         let mut at = offset;
         let mut pieces = bytes.chunks(piece).map(|part| {
             let start = at;

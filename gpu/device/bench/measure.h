@@ -20,11 +20,13 @@ struct skipped : std::runtime_error {
 struct arguments {
     const char *path = nullptr;
     const char *title = "";
+    /* The image that the mount is of. */
+    const char *image = nullptr;
     bool quick = false;
     /* Queue pairs to measure with; none for those that the program chooses. */
     std::vector<uint32_t> pairs;
     /* How long one figure may be measured for. */
-    double seconds() const { return quick || !HOMI_ACCELERATOR ? 0.15 : 0.7; }
+    double seconds() const { return quick || !HOMI_ACCELERATOR ? 0.1 : 0.3; }
 };
 
 /* "32,64" as numbers. */
@@ -53,6 +55,8 @@ inline arguments read_arguments(int argc, char **argv)
             a.pairs = read_numbers(argv[++n]);
         else if (one == "--title" && n + 1 < argc)
             a.title = argv[++n];
+        else if (one == "--image" && n + 1 < argc)
+            a.image = argv[++n];
         else
             a.path = argv[n];
     }

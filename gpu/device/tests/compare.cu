@@ -6,7 +6,10 @@
  *
  *     nvcc -O3 -std=c++17 -arch=native -I gpu/device/include -I gpu/abi/include gpu/device/tests/compare.cu -o compare
  *     g++ -O2 -std=c++17 -pthread -x c++ -I gpu/device/include -I gpu/abi/include gpu/device/tests/compare.cu -o compare
- *     ./compare PAIRS FILE...
+ *     ./compare [--prp] PAIRS FILE...
+ *
+ * With --prp commands name memory by PRPs although the daemon knows SGLs. Lease words are looked at by the groups, too: a
+ * file is held while it is open, and not afterwards.
  */
 #include "homi/readers.h"
 
@@ -100,6 +103,19 @@ struct async_work {
     }
 };
 
+/* What a file's lease word says: 1 that it is held, 2 that it is not. */
+struct look_work {
+    homi::file source;
+    uint32_t *held;
+
+    template <typename Group>
+    HOMI_FN void operator()(const Group &group, homi::reader *, uint32_t) const
+    {
+        if (group.rank() == 0)
+            *held = homi::lease_held(source) ? 1 : 2;
+    }
+};
+
 struct opened_file {
     std::string path;
     homi::descriptor file;
@@ -108,7 +124,27 @@ struct opened_file {
 
 class comparison {
   public:
-    comparison(homi::session *from, uint32_t pairs) : readers_(from, {pairs, 32, 256 << 10, 64 << 10, 30}), said_(1) {}
+    comparison(homi::session *from, uint32_t pairs)
+        : readers_(from, {pairs, 32, 256 << 10, 64 << 10, 30}), said_(1), leases_(*from), held_(1)
+    {
+        if (!leases_.why().empty())
+            std::printf("lease words are not looked at: %s\n", leases_.why().c_str());
+    }
+
+    /* Whether the groups see that a file is held, or that it is not; false, and a word about it, where they do not. */
+    bool lease_is(bool held, const opened_file &f)
+    {
+        homi::file const source = homi::as_source(f.about, leases_);
+        if (source.lease == nullptr)
+            return true;
+        readers_.run(members::warp, 1, look_work{source, held_.get()});
+        uint32_t seen = 0;
+        held_.take(&seen, 1);
+        if (seen == (held ? 1u : 2u))
+            return true;
+        std::fprintf(stderr, "%s: its lease is%s held\n", f.path.c_str(), held ? " not" : " still");
+        return false;
+    }
 
     /* Reads these ranges of a file in one way; false, and a word about it, where a byte differs. */
     template <typename Work>
@@ -176,6 +212,8 @@ class comparison {
 
     homi::readers readers_;
     homi::device_array<answers> said_;
+    homi::leases leases_;
+    homi::device_array<uint32_t> held_;
     uint64_t bytes_ = 0;
 };
 
@@ -207,7 +245,7 @@ std::vector<homi::request> odd(const opened_file &f, uint64_t count)
     return ranges;
 }
 
-int compare(uint32_t pairs, char **paths, int count)
+int compare(bool by_prp, uint32_t pairs, char **paths, int count)
 {
     std::vector<opened_file> files;
     for (int n = 0; n < count; n++) {
@@ -217,11 +255,14 @@ int compare(uint32_t pairs, char **paths, int count)
         files.push_back({paths[n], std::move(file), {}});
     }
     homi::session from(files.at(0).file.get());
+    if (by_prp)
+        from.use_prp();
     comparison c(&from, pairs);
     bool good = true;
     for (opened_file &f : files) {
         f.about = from.open(f.file.get());
         std::vector<homi::request> const all = whole(f), some = odd(f, 40);
+        good &= c.lease_is(true, f);
         good &= c.same<gather_work>("gather by blocks", members::block, f, all);
         good &= c.same<gather_work>("gather of ranges by blocks", members::block, f, some);
         good &= c.same<read_work>("read by blocks", members::block, f, some);
@@ -233,9 +274,11 @@ int compare(uint32_t pairs, char **paths, int count)
             good &= c.same<async_work>("issue and wait by threads", members::thread, f, some);
         }
         from.close_file(f.about);
+        good &= c.lease_is(false, f);
     }
-    std::printf("%s: %d files, %llu bytes by %llu commands of %u pairs: %s\n", HOMI_ACCELERATOR ? "accelerator" : "host",
-                count, static_cast<unsigned long long>(c.bytes()), static_cast<unsigned long long>(c.commands()), pairs,
+    std::printf("%s: %d files, %llu bytes by %llu commands with %s of %u pairs: %s\n",
+                HOMI_ACCELERATOR ? "accelerator" : "host", count, static_cast<unsigned long long>(c.bytes()),
+                static_cast<unsigned long long>(c.commands()), from.by_prp() ? "PRPs" : "SGLs", pairs,
                 good ? "alike" : "DIFFERENT");
     return good ? 0 : 1;
 }
@@ -244,12 +287,17 @@ int compare(uint32_t pairs, char **paths, int count)
 
 int main(int argc, char **argv)
 {
+    bool const by_prp = argc > 1 && std::string(argv[1]) == "--prp";
+    if (by_prp) {
+        argc--;
+        argv++;
+    }
     if (argc < 3) {
-        std::fprintf(stderr, "compare PAIRS FILE...: files of one mount of homifs, mounted with -o clients=N\n");
+        std::fprintf(stderr, "compare [--prp] PAIRS FILE...: files of one mount of homifs, mounted with -o clients=N\n");
         return 2;
     }
     try {
-        return compare(static_cast<uint32_t>(std::strtoul(argv[1], nullptr, 10)), argv + 2, argc - 2);
+        return compare(by_prp, static_cast<uint32_t>(std::strtoul(argv[1], nullptr, 10)), argv + 2, argc - 2);
     } catch (const std::exception &error) {
         std::fprintf(stderr, "%s\n", error.what());
         return 2;

@@ -216,7 +216,7 @@ void set_up(machine *m)
     uint64_t const room = p.buffer_length / p.pairs / p.max_transfer * p.max_transfer;
     uint64_t const needed = (p.size + p.max_transfer) / p.max_transfer * p.max_transfer + p.buffer_length;
     m->w = {{static_cast<uint32_t>(p.nsid), static_cast<uint32_t>(p.block_shift), p.size, nullptr},
-            {p.iova, p.buffer_length},
+            {p.iova, p.buffer_length, 0},
             {static_cast<uint32_t>(p.max_transfer), HOMI_ACCELERATOR ? 60000000000ull : 30000000000ull},
             m->staging,
             room,

@@ -75,7 +75,7 @@ void work(const places &p, const std::string &root, const homi::snapshot &s, uin
                      reinterpret_cast<uint32_t *>(bells + p.head_doorbell), flags.data(),
                      static_cast<uint32_t>(p.entries));
     homi::file const all = homi::snapshot_namespace(&s, static_cast<uint32_t>(p.nsid), static_cast<uint32_t>(p.block_shift));
-    homi::buffer const target = {p.iova, p.buffer_length};
+    homi::buffer const target = {p.iova, p.buffer_length, 0};
     homi::limits const limits = {static_cast<uint32_t>(p.max_transfer), 30000000000ull};
     uint64_t const room = p.buffer_length / p.pairs >> s.block_shift << s.block_shift, mine = number * room;
     uint32_t shared = 0;

@@ -2,21 +2,27 @@
 //! reads real mounts by queues of its own. What only a compiler for accelerators can say is asked of it, where there is one.
 #![allow(missing_docs, reason = "tests are documented by their names")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
+use homi_abi::extents::INLINE;
+use homi_client::{Client, Fallback};
 use mounts::{Engine, HomifsMount, image_of};
 use oracle::{machine, skip_if};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Every program, below `gpu/device`.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 10] = [
     "tests/compare",
+    "tests/dma_buf",
     "tests/half_written",
     "tests/read_file",
+    "tests/snapshot",
     "bench/doorbell",
     "bench/throughput",
     "bench/pread",
@@ -75,17 +81,14 @@ fn files_below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 fn files_of(mount: &HomifsMount, folders: &[&str], most: usize) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for name in folders {
-        let folder = mount.path().join(name);
-        if folder.exists() {
-            let mut some = Vec::new();
-            files_below(&folder, &mut some)?;
-            some.sort();
-            // Spread over the folder, so that files of all kinds are among them.
-            let step = some.len().div_ceil(most).max(1);
-            files.extend(some.into_iter().step_by(step));
-        }
+        let mut some = Vec::new();
+        files_below(&mount.path().join(name), &mut some)?;
+        ensure!(!some.is_empty(), "no files below {name}");
+        some.sort();
+        // Spread over the folder, so that files of all kinds are among them.
+        let step = some.len().div_ceil(most).max(1);
+        files.extend(some.into_iter().step_by(step));
     }
-    ensure!(!files.is_empty(), "no files below {folders:?}");
     Ok(files)
 }
 
@@ -94,11 +97,44 @@ fn said(output: &Output) -> String {
     texts.concat().trim().to_owned()
 }
 
-fn compare(program: &Path, pairs: u32, files: &[PathBuf]) -> Result<()> {
-    let output = Command::new(program).arg(pairs.to_string()).args(files).output()?;
-    ensure!(output.status.success(), "{pairs} pairs: {}", said(&output));
-    ensure!(said(&output).ends_with("alike"), "{}", said(&output));
+/// How commands name memory.
+#[derive(Debug, Clone, Copy)]
+enum Naming {
+    Sgls,
+    Prps,
+}
+
+/// Runs a program that compares, which says in the end that all is alike.
+fn compare<S: AsRef<OsStr>>(
+    program: &Path,
+    naming: Naming,
+    pairs: u32,
+    paths: impl IntoIterator<Item = S>,
+) -> Result<()> {
+    let mut command = Command::new(program);
+    let word = match naming {
+        Naming::Sgls => "SGLs",
+        Naming::Prps => {
+            command.arg("--prp");
+            "PRPs"
+        }
+    };
+    let output = command.arg(pairs.to_string()).args(paths).output()?;
+    let said = said(&output);
+    ensure!(output.status.success(), "{pairs} pairs, {word}: {said}");
+    ensure!(said.ends_with("alike") && said.contains(word), "{said}");
     Ok(())
+}
+
+/// How many of these files have bytes within metadata.
+fn inline_files(mount: &HomifsMount, files: &[PathBuf]) -> Result<usize> {
+    let client = Client::of_path(mount.path(), Fallback::Refuse)?;
+    let mut found = 0;
+    for path in files {
+        let map = client.open(path)?.extents()?;
+        found += usize::from(map.extents.iter().any(|extent| extent.flags & INLINE != 0));
+    }
+    Ok(found)
 }
 
 const SHAPES: [&str; 5] = ["holes", "inline", "special", "reflinks", "times"];
@@ -109,12 +145,48 @@ fn device_source_on_every_engine_reads_every_byte_as_read_does() -> Result<()> {
     skip_if!(no_compiler());
     let folder = tempfile::tempdir()?;
     let program = built(folder.path(), "tests/compare", &[])?;
-    for volume in ["ext4-default", "xfs-default"] {
+    for volume in ["ext4-default", "ext4-inline", "xfs-default"] {
         for engine in Engine::ALL {
             let mount = HomifsMount::by(engine, &image_of(volume)?.0, "clients=2")?;
             let files = files_of(&mount, &SHAPES, 24)?;
             ensure!(files.len() > 20, "only {} files on {volume}", files.len());
-            compare(&program, 4, &files).with_context(|| format!("{volume} by {engine}"))?;
+            let inline = inline_files(&mount, &files)?;
+            ensure!((inline > 5) == (volume == "ext4-inline"), "{inline} inline files on {volume}");
+            for naming in [Naming::Sgls, Naming::Prps] {
+                compare(&program, naming, 4, &files).with_context(|| format!("{volume} by {engine}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn fragmented_file_by_64_pairs_on_every_engine_reads_alike() -> Result<()> {
+    skip_if!(machine::cannot_mount_fuse());
+    skip_if!(no_compiler());
+    let folder = tempfile::tempdir()?;
+    let program = built(folder.path(), "tests/compare", &[])?;
+    for engine in Engine::ALL {
+        let mount = HomifsMount::by(engine, &image_of("ext4-fragmented")?.0, "clients=2")?;
+        let files = files_of(&mount, &["fragments"], 1)?;
+        compare(&program, Naming::Sgls, 64, &files).with_context(|| engine.to_string())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn trees_read_through_one_snapshot_are_as_read_gives_them() -> Result<()> {
+    skip_if!(machine::cannot_mount_fuse());
+    skip_if!(no_compiler());
+    let folder = tempfile::tempdir()?;
+    let program = built(folder.path(), "tests/snapshot", &[])?;
+    for volume in ["ext4-inline", "xfs-default"] {
+        let mount = HomifsMount::new(&image_of(volume)?.0, "clients=2")?;
+        for shape in SHAPES {
+            let tree = mount.path().join(shape);
+            for naming in [Naming::Sgls, Naming::Prps] {
+                compare(&program, naming, 3, [&tree]).with_context(|| format!("{shape} of {volume}"))?;
+            }
         }
     }
     Ok(())
@@ -130,7 +202,10 @@ fn fragmented_files_by_one_to_64_pairs_read_alike() -> Result<()> {
         let mount = HomifsMount::new(&image_of(volume)?.0, "clients=2")?;
         let files = files_of(&mount, &["fragments"], 3)?;
         for pairs in [1, 2, 7, 16, 64] {
-            compare(&program, pairs, &files).with_context(|| volume)?;
+            compare(&program, Naming::Sgls, pairs, &files).with_context(|| volume)?;
+        }
+        for pairs in [1, 64] {
+            compare(&program, Naming::Prps, pairs, &files).with_context(|| volume)?;
         }
     }
     Ok(())
@@ -188,14 +263,22 @@ fn every_program_compiles_for_the_host() -> Result<()> {
 fn every_program_compiles_as_hip_for_host_and_device() -> Result<()> {
     skip_if!((!machine::has_tool("hipcc")).then(|| "no hipcc (Debian: hipcc, rocm-device-libs)".to_owned()));
     let folder = tempfile::tempdir()?;
-    for program in PROGRAMS {
+    let compile = |program: &str| -> Result<()> {
         let output = compiler("hipcc")
             .args(["-O1", "--offload-arch=gfx90a", "-c", "-x", "hip"])
             .arg(source_of(program))
             .arg("-o")
-            .arg(folder.path().join("object"))
+            .arg(folder.path().join(program.replace('/', "-")))
             .output()?;
         ensure!(output.status.success(), "{program}: {}", said(&output));
-    }
-    Ok(())
+        Ok(())
+    };
+    // Each takes some seconds.
+    let halves = PROGRAMS.split_at(PROGRAMS.len() / 2);
+    let all = |programs: &[&str]| programs.iter().try_for_each(|program| compile(program));
+    thread::scope(|scope| {
+        let other = scope.spawn(|| all(halves.1));
+        all(halves.0)?;
+        other.join().map_err(|_| anyhow::anyhow!("a panic"))?
+    })
 }

@@ -148,22 +148,26 @@ fn compare_every_byte(format: Format) -> Result<()> {
     let paths = files_below(&kernel.path().join("data"))?;
     ensure!(paths.len() == view.files().len(), "{} of {} files", view.files().len(), paths.len());
 
-    // File by file, through one namespace.
-    let mut reader = session.reader(1 << 20)?;
-    for path in &paths {
+    // File by file, through one namespace, by commands of either kind.
+    let mut readers = [session.reader(1 << 20)?, session.reader_by_prp(1 << 20)?];
+    for (number, path) in paths.iter().enumerate() {
+        let reader = &mut readers[number % 2];
         let wanted = fs::read(kernel.path().join("data").join(path))?;
         let file = entry(&view, path.as_os_str().as_bytes());
         let file = file.with_context(|| format!("{} is not in the arena", path.display()))?;
         ensure!(file.size.get() == u64::try_from(wanted.len())?, "{}", path.display());
         let mut got = vec![0xaa; wanted.len() + 10];
-        let length = snapshot.read(&mut reader, file, 0, &mut got)?;
+        let length = snapshot.read(reader, file, 0, &mut got)?;
         ensure!(got[..length] == wanted, "{} differs", path.display());
     }
 
     // All of it in the order that it lies in: commands that span many files, and what is between them.
     let size = snapshot.namespace().size();
     let mut all = vec![0xaa; usize::try_from(size)?];
-    ensure!(reader.read(snapshot.namespace(), 0, &mut all)? == all.len());
+    for reader in &mut readers {
+        all.fill(0xaa);
+        ensure!(reader.read(snapshot.namespace(), 0, &mut all)? == all.len());
+    }
     let block = u64::from(view.header().block_size.get());
     for file in view.files() {
         let start = usize::try_from(snapshot.start_of(file))?;

@@ -5,9 +5,15 @@
 #ifndef HOMI_FILE_H
 #define HOMI_FILE_H
 
+#include "prp.h"
 #include "queue.h"
 
 namespace homi {
+
+/* Bits of a lease word that say what it is, and what they say while the blocks are the file's: HOMI_LEASE_* of
+ * homi_session.h. */
+constexpr uint64_t LEASE_STATE = 255;
+constexpr uint64_t LEASE_HELD = 1;
 
 /* A file as a namespace: its block n is the file's block n. */
 struct file {
@@ -17,18 +23,22 @@ struct file {
     /* Bytes; what lies between it and the end of the last block reads as zeros. */
     uint64_t size;
     /* Changes when the file's blocks are taken away; null where nobody looks. */
-    const uint32_t *lease;
+    const uint64_t *lease;
 };
 
-/* Memory that commands write to: where the controller sees it. */
-struct buffer {
-    uint64_t iova;
-    uint64_t length;
-};
+/*
+ * Whether a file's blocks are still its own, so that what was read of it before may be kept; true where nobody looks.
+ * Words of many files share a line, and each look goes over the bus: one member of one group now and then, never in a
+ * loop that waits. Reads need no look: of a file that was taken back they answer Namespace Not Ready.
+ */
+HOMI_FN bool lease_held(const file &source)
+{
+    return source.lease == nullptr || (load_acquire(source.lease) & LEASE_STATE) == LEASE_HELD;
+}
 
 /* How commands are made on a queue pair. */
 struct limits {
-    /* Longest command in bytes, a multiple of every file's block size. */
+    /* Longest command in bytes, a multiple of every file's block size; at most PRP_LONGEST where memory has PRP lists. */
     uint32_t max_transfer;
     /* Clocks (of clock_now) that one command may take. */
     uint64_t patience;
@@ -61,9 +71,8 @@ HOMI_FN void write_command(queue_pair *queue, uint32_t ahead, const range *r, ui
     uint64_t const done = n * l->max_transfer;
     uint64_t const left = r->length - done;
     uint32_t const length = left < l->max_transfer ? static_cast<uint32_t>(left) : l->max_transfer;
-    uint64_t const address = target->iova + r->target + done;
     queue_write(queue, ahead, NVME_READ, r->source.nsid, (r->offset + done) >> r->source.block_shift,
-                length >> r->source.block_shift, sgl_block(address, length));
+                length >> r->source.block_shift, pointer_to(*target, r->target + done, length));
 }
 
 /*

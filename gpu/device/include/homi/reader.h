@@ -75,9 +75,11 @@ HOMI_FN bool reader_init(reader *r, buffer staging, const uint8_t *memory, limit
 {
     uint64_t const half = staging.length / 2 & ~511ull;
     uint64_t piece = 512;
+    if (staging.lists != 0 && bounds.max_transfer > PRP_LONGEST)
+        bounds.max_transfer = PRP_LONGEST;
     while (piece * 2 <= half && piece * 2 <= bounds.max_transfer)
         piece *= 2;
-    r->staging = {staging.iova, half * 2};
+    r->staging = {staging.iova, half * 2, staging.lists};
     r->memory = memory;
     r->bounds = bounds;
     r->piece = piece;
@@ -132,7 +134,7 @@ HOMI_FN status_t issue(const Group &group, reader *r, uint32_t half, Source *sou
         if (made % group.size() == group.rank()) {
             queue_write(&r->queue, made, NVME_READ, p.source.nsid, p.offset >> p.source.block_shift,
                         static_cast<uint32_t>(length >> p.source.block_shift),
-                        sgl_block(r->staging.iova + start + at, static_cast<uint32_t>(length)));
+                        pointer_to(r->staging, start + at, static_cast<uint32_t>(length)));
             b->transfers[made] = {p.target, r->memory + start + at + skip, p.length};
         }
         used = at + length;

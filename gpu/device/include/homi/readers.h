@@ -88,6 +88,42 @@ class shown_memory {
     uint8_t *host_, *there_;
 };
 
+/* Shows memory to the accelerator that can only be read. Not every driver takes such: then there is nothing to see. */
+class shown_reading {
+  public:
+    explicit shown_reading(const shared_memory &memory) : host_(memory.start())
+    {
+        cudaError_t const error =
+            cudaHostRegister(host_, memory.length(), cudaHostRegisterMapped | cudaHostRegisterReadOnly);
+        void *there = nullptr;
+        if (error == cudaSuccess) {
+            registered_ = true;
+            check(cudaHostGetDevicePointer(&there, host_, 0), "find shared memory");
+        } else {
+            why_ = std::string("the driver does not show memory that can only be read: ") + cudaGetErrorString(error);
+            /* Or who starts the next kernel takes it for an error of his own. */
+            static_cast<void>(cudaGetLastError());
+        }
+        there_ = static_cast<const uint8_t *>(there);
+    }
+    shown_reading(const shown_reading &) = delete;
+    shown_reading &operator=(const shown_reading &) = delete;
+    ~shown_reading()
+    {
+        if (registered_)
+            static_cast<void>(cudaHostUnregister(host_));
+    }
+    /* Null where the accelerator does not see it. */
+    const uint8_t *get() const { return there_; }
+    const std::string &why() const { return why_; }
+
+  private:
+    uint8_t *host_;
+    const uint8_t *there_ = nullptr;
+    bool registered_ = false;
+    std::string why_;
+};
+
 #else
 
 #define HOMI_KERNEL
@@ -133,6 +169,17 @@ class shown_memory {
     uint8_t *there_;
 };
 
+class shown_reading {
+  public:
+    explicit shown_reading(const shared_memory &memory) : there_(memory.start()) {}
+    const uint8_t *get() const { return there_; }
+    const std::string &why() const { return why_; }
+
+  private:
+    const uint8_t *there_;
+    std::string why_;
+};
+
 #endif
 
 /* What a set of readers is made of. */
@@ -153,7 +200,9 @@ struct layout {
     homi_queues places;
     uint8_t *queues, *doorbells, *staging;
     uint32_t *flags;
-    uint64_t iova, share;
+    /* Each reader's share of the registered memory: so many bytes for data, and the lists of those where `by_prp`. */
+    uint64_t iova, share, data;
+    bool by_prp;
     limits bounds;
 };
 
@@ -166,7 +215,11 @@ HOMI_FN void prepare(reader *all, const layout &l, uint32_t n)
                reinterpret_cast<uint32_t *>(bells + l.places.tail_doorbell),
                reinterpret_cast<uint32_t *>(bells + l.places.head_doorbell), l.flags + n * l.places.entries,
                l.places.entries);
-    if (!reader_init(all + n, {l.iova + n * l.share, l.share}, l.staging + n * l.share, l.bounds))
+    uint64_t const iova = l.iova + n * l.share;
+    uint8_t *const memory = l.staging + n * l.share;
+    if (l.by_prp)
+        prp_write_lists(reinterpret_cast<uint64_t *>(memory + l.data), iova, l.data, 0, 1);
+    if (!reader_init(all + n, {iova, l.data, l.by_prp ? iova + l.data : 0}, memory, l.bounds))
         all[n].broken = 1;
 }
 
@@ -214,14 +267,23 @@ class readers {
   public:
     readers(session *from, const shape &wanted)
         : shape_(wanted), memory_(from->queues(wanted.readers, wanted.entries)),
-          data_(from->buffer(static_cast<uint64_t>(wanted.readers) * rounded(wanted.staging))), queues_(memory_.queues),
+          data_(from->buffer(wanted.readers * share(*from, wanted))), queues_(memory_.queues),
           doorbells_(memory_.doorbells), staging_(data_.memory),
           flags_(static_cast<size_t>(wanted.readers) * wanted.entries), all_(wanted.readers)
     {
         uint32_t const most = from->allowed().max_transfer;
         uint32_t const transfer = wanted.transfer == 0 ? most : std::min(most, wanted.transfer);
-        layout const l = {memory_.places,  queues_.get(), doorbells_.get(), staging_.get(),
-                          flags_.get(),    data_.iova,    rounded(wanted.staging),
+        if (from->by_prp() && data_.iova % PRP_PAGE != 0)
+            throw failure("the daemon's answer makes no sense: memory that begins within a page");
+        layout const l = {memory_.places,
+                          queues_.get(),
+                          doorbells_.get(),
+                          staging_.get(),
+                          flags_.get(),
+                          data_.iova,
+                          share(*from, wanted),
+                          rounded(wanted.staging),
+                          from->by_prp(),
                           {transfer, wanted.seconds * clocks_a_second()}};
 #if HOMI_ACCELERATOR
         prepare_kernel<<<(wanted.readers + 127) / 128, 128>>>(all_.get(), l);
@@ -270,6 +332,12 @@ class readers {
   private:
     static uint64_t rounded(uint64_t bytes) { return (bytes + 8191) / 8192 * 8192; }
 
+    static uint64_t share(const session &from, const shape &wanted)
+    {
+        uint64_t const data = rounded(wanted.staging);
+        return from.by_prp() ? data + prp_list_bytes(data) : data;
+    }
+
     template <typename Field>
     uint64_t sum(Field field) const
     {
@@ -296,13 +364,54 @@ class readers {
     device_array<reader> all_;
 };
 
-/* A file as device code names it. */
-inline file as_source(const homi_file &opened)
+static_assert(LEASE_STATE == HOMI_LEASE_STATE && LEASE_HELD == HOMI_LEASE_HELD, "file.h says what the daemon says");
+
+/* The lease words of a session's files as the accelerator sees them, for as long as this lives. */
+class leases {
+  public:
+    explicit leases(const session &from) : from_(&from), shown_(from.status()) {}
+
+    /* The word of a file or of a snapshot; null where the accelerator cannot see them, and then why() says why. */
+    const uint64_t *word(uint32_t slot) const
+    {
+        uint64_t const at = from_->lease_at(slot);
+        return shown_.get() == nullptr ? nullptr : reinterpret_cast<const uint64_t *>(shown_.get() + at);
+    }
+    const std::string &why() const { return shown_.why(); }
+
+  private:
+    const session *from_;
+    shown_reading shown_;
+};
+
+/* Bits of a block size. */
+inline uint32_t shift_of(uint32_t block_size)
 {
     uint32_t shift = 0;
-    while ((1u << shift) < opened.block_size)
+    while ((1u << shift) < block_size)
         shift++;
-    return {opened.nsid, shift, opened.size, nullptr};
+    return shift;
+}
+
+/* A file as device code names it; lease_held always says yes of it. */
+inline file as_source(const homi_file &opened)
+{
+    return {opened.nsid, shift_of(opened.block_size), opened.size, nullptr};
+}
+
+/* The same, with its lease word. */
+inline file as_source(const homi_file &opened, const leases &seen)
+{
+    return {opened.nsid, shift_of(opened.block_size), opened.size, seen.word(opened.lease_slot)};
+}
+
+/* The namespace of all files of a snapshot as device code names it. */
+inline file as_source(const snapshot_memory &taken, const leases &seen)
+{
+    homi_snapshot_reply const &reply = taken.reply;
+    if (reply.blocks == 0)
+        return {0, 12, 0, nullptr};
+    return {reply.nsid, shift_of(reply.block_size), reply.blocks * reply.block_size, seen.word(reply.lease_slot)};
 }
 
 } // namespace homi

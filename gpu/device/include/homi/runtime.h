@@ -30,6 +30,7 @@
 #define cudaHostGetDevicePointer hipHostGetDevicePointer
 #define cudaHostRegister hipHostRegister
 #define cudaHostRegisterMapped hipHostRegisterMapped
+#define cudaHostRegisterReadOnly 0 /* Not in every version; without it the driver decides by the mapping. */
 #define cudaHostUnregister hipHostUnregister
 #define cudaMalloc hipMalloc
 #define cudaMallocHost(place, bytes) hipHostMalloc(place, bytes, hipHostMallocDefault)

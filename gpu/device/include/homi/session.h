@@ -9,6 +9,7 @@
 #define HOMI_SESSION_CLIENT_H
 
 #include "homi_session.h"
+#include "homi_snapshot.h"
 
 #include <array>
 #include <cerrno>
@@ -60,16 +61,21 @@ class descriptor {
     int number_ = -1;
 };
 
+/* What a mapping is for: also to be read privately, since kernels before 6.7 let nobody share what is sealed. */
+enum class access { read_sealed, read, read_write };
+
 /* Memory that the daemon sees, too; unmapped with this. */
 class shared_memory {
   public:
     shared_memory() = default;
-    shared_memory(const descriptor &file, uint64_t length) : length_(length)
+    shared_memory(const descriptor &file, uint64_t length, access for_what = access::read_write) : length_(length)
     {
         struct stat status;
         if (fstat(file.get(), &status) != 0 || static_cast<uint64_t>(status.st_size) < length || length == 0)
             throw failure("the daemon's memory is shorter than it says");
-        void *place = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+        int const allowed = for_what == access::read_write ? PROT_READ | PROT_WRITE : PROT_READ;
+        int const kind = for_what == access::read_sealed ? MAP_PRIVATE : MAP_SHARED;
+        void *place = mmap(nullptr, length, allowed, kind, file.get(), 0);
         if (place == MAP_FAILED)
             fail_by_errno("map memory that is shared with the daemon");
         start_ = static_cast<uint8_t *>(place);
@@ -108,6 +114,15 @@ struct queue_memory {
 struct data_memory {
     uint64_t iova;
     shared_memory memory;
+    /* HOMI_BUFFER_*: what memory commands write to. */
+    uint32_t kind;
+};
+
+/* All files below a directory as one namespace, and the arena that says where in it each lies (snapshot.h). */
+struct snapshot_memory {
+    homi_snapshot_reply reply;
+    /* Can only be read; it may be a little longer than `reply.length`, which is the arena's. */
+    shared_memory arena;
 };
 
 /* The session lasts as long as this; what it gave must not be used afterwards. */
@@ -123,22 +138,38 @@ class session {
         if (socket_.get() < 0 || path.size() >= sizeof address.sun_path)
             throw failure("cannot name the daemon's socket " + path);
         std::memcpy(address.sun_path, path.c_str(), path.size());
-        timeval const patience = {30, 0};
-        setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        timeval const patience = {PATIENCE, 0};
+        wait_for_answers(PATIENCE);
         setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
         if (connect(socket_.get(), reinterpret_cast<sockaddr *>(&address), sizeof address) != 0)
             fail_by_errno("reach the daemon at " + path);
-        ask(HOMI_KIND_HELLO, nullptr, 0, -1, &welcome_, sizeof welcome_, 2);
+        std::vector<descriptor> const files = ask(HOMI_KIND_HELLO, nullptr, 0, -1, &welcome_, sizeof welcome_, 2);
+        if (welcome_.status_length < sizeof(homi_status) + welcome_.lease_slots * sizeof(uint64_t))
+            throw failure("the daemon's answer makes no sense: lease words outside of the status page");
+        status_ = shared_memory(files[0], welcome_.status_length, access::read);
     }
 
     const homi_welcome &allowed() const { return welcome_; }
 
+    /* The status page, which can only be read: a homi_status, then the lease words. */
+    const shared_memory &status() const { return status_; }
+
+    /* Where the lease word of a file or snapshot is in the status page. */
+    uint64_t lease_at(uint32_t slot) const
+    {
+        if (slot >= welcome_.lease_slots)
+            throw failure("the daemon's answer makes no sense: there is no such lease word");
+        return sizeof(homi_status) + slot * sizeof(uint64_t);
+    }
+
+    /* Whether commands name memory by PRPs: where the daemon knows no SGLs, or after use_prp, which is for tests. */
+    bool by_prp() const { return use_prp_ || (welcome_.flags & HOMI_WELCOME_SGL) == 0; }
+    void use_prp() { use_prp_ = true; }
+
     /* Makes an open file a namespace. */
     homi_file open(int file)
     {
-        homi_handle handle;
-        if (fgetxattr(file, "homi.handle", &handle, sizeof handle) != static_cast<ssize_t>(sizeof handle))
-            fail_by_errno("get homi.handle of the file");
+        homi_handle const handle = handle_of(file);
         homi_file opened;
         ask(HOMI_KIND_OPEN, &handle, sizeof handle, -1, &opened, sizeof opened, 0);
         uint32_t const size = opened.block_size;
@@ -147,10 +178,29 @@ class session {
         return opened;
     }
 
-    void close_file(const homi_file &opened)
+    void close_file(const homi_file &opened) { close_namespace(opened.nsid); }
+
+    /* Makes all files below an open directory one namespace. The daemon walks the tree meanwhile, some 100 000 files a
+     * second. */
+    snapshot_memory snapshot(int directory)
     {
-        homi_close_request const request = {opened.nsid, 0};
-        ask(HOMI_KIND_CLOSE, &request, sizeof request, -1, nullptr, 0, 0);
+        homi_handle const handle = handle_of(directory);
+        snapshot_memory taken;
+        wait_for_answers(3600);
+        std::vector<descriptor> const files =
+            ask(HOMI_KIND_SNAPSHOT, &handle, sizeof handle, -1, &taken.reply, sizeof taken.reply, 1);
+        wait_for_answers(PATIENCE);
+        uint32_t const size = taken.reply.block_size;
+        if (taken.reply.length < sizeof(homi_snapshot_header) || (taken.reply.blocks > 0 && (size < 512 || (size & (size - 1)) != 0)))
+            throw failure("the daemon's answer makes no sense: a snapshot of such blocks cannot be");
+        taken.arena = shared_memory(files[0], taken.reply.length, access::read_sealed);
+        return taken;
+    }
+
+    void close_snapshot(const snapshot_memory &taken)
+    {
+        if (taken.reply.blocks > 0)
+            close_namespace(taken.reply.nsid);
     }
 
     /* New memory of at least `length` bytes, registered. */
@@ -162,12 +212,21 @@ class session {
         if (file.get() < 0 || ftruncate(file.get(), static_cast<off_t>(length)) != 0 ||
             fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
             fail_by_errno("make memory to share");
-        homi_buffer_request const request = {0, length};
-        homi_buffer answer;
-        ask(HOMI_KIND_BUFFER, &request, sizeof request, file.get(), &answer, sizeof answer, 0);
-        if (answer.length != length)
-            throw failure("the daemon's answer makes no sense: it registered another length");
-        return {answer.iova, shared_memory(file, length)};
+        homi_buffer const answer = register_memory(file.get(), length);
+        return {answer.iova, shared_memory(file, length), answer.kind};
+    }
+
+    /*
+     * Registers the first `length` bytes of a dma-buf, memory of an accelerator for example, which stays the caller's. Where
+     * the daemon's engine cannot write there it refuses (EOPNOTSUPP); then host memory is the way. `kind` says what commands
+     * write to.
+     */
+    homi_buffer register_dma_buf(int dma_buf, uint64_t length) { return register_memory(dma_buf, length); }
+
+    /* Gives registered memory back; answered when no command uses it. */
+    void release(const homi_buffer &registered)
+    {
+        ask(HOMI_KIND_RELEASE, &registered, sizeof registered, -1, nullptr, 0, 0);
     }
 
     /* `count` queue pairs of `entries` entries each. */
@@ -186,6 +245,39 @@ class session {
     }
 
   private:
+    /* Seconds. */
+    static constexpr time_t PATIENCE = 30;
+
+    void wait_for_answers(time_t seconds)
+    {
+        timeval const patience = {seconds, 0};
+        setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    }
+
+    static homi_handle handle_of(int file)
+    {
+        homi_handle handle;
+        if (fgetxattr(file, "homi.handle", &handle, sizeof handle) != static_cast<ssize_t>(sizeof handle))
+            fail_by_errno("get homi.handle of the file");
+        return handle;
+    }
+
+    void close_namespace(uint32_t nsid)
+    {
+        homi_close_request const request = {nsid, 0};
+        ask(HOMI_KIND_CLOSE, &request, sizeof request, -1, nullptr, 0, 0);
+    }
+
+    homi_buffer register_memory(int file, uint64_t length)
+    {
+        homi_buffer_request const request = {0, length};
+        homi_buffer answer;
+        ask(HOMI_KIND_BUFFER, &request, sizeof request, file, &answer, sizeof answer, 0);
+        if (answer.length != length)
+            throw failure("the daemon's answer makes no sense: it registered another length");
+        return answer;
+    }
+
     static bool within(uint64_t start, uint64_t length, uint64_t all)
     {
         return start % 128 == 0 && start <= all && length <= all - start;
@@ -303,6 +395,8 @@ class session {
 
     descriptor socket_;
     homi_welcome welcome_{};
+    shared_memory status_;
+    bool use_prp_ = false;
     uint64_t last_ = 0;
 };
 
