@@ -59,7 +59,7 @@ impl Session {
         }
         // Those who work for it bring its commands to their end.
         let id = client.id;
-        let _ = spawn_blocking(move || client.end()).await;
+        let _ = spawn_blocking(move || client.end(|| *stopped.borrow())).await;
         self.crew.remove(id);
     }
 

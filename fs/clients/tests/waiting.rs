@@ -116,6 +116,57 @@ fn commands_that_would_wait_on_the_mediator_are_refused_and_others_hold_nobody_u
 }
 
 #[test]
+fn client_that_goes_while_its_commands_wait_lets_files_be_taken_back_from_others() {
+    let Some(slow) = Slow::new() else { return };
+    let server = Server::start(&slow.homifs, 1, ClientLimits::default()).unwrap();
+    let (dying, other) = (Session::connect(server.path()).unwrap(), Session::connect(server.path()).unwrap());
+    let written = slow.open_to_write(&dying);
+    let large = other.open_handle(&slow.volume.handle_of(b"large")).unwrap();
+    let buffer = dying.buffer(4096).unwrap();
+    let mut queues = dying.queues(1, 16).unwrap();
+    let mut pair = queues.pair(0).unwrap();
+    pair.submit(Operation::Flush, block_of(&written, &buffer)).unwrap();
+    pair.ring().unwrap();
+    slow.gate.wait_for(1);
+    dying.end();
+    let ino = slow.homifs.volume().lookup(slow.homifs.volume().root(), b"large").unwrap().unwrap();
+    let start = Instant::now();
+    // The daemon hears of its end within this time, mostly at once.
+    while start.elapsed() < Duration::from_millis(500) {
+        slow.homifs.recall(ino);
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(start.elapsed() < PATIENCE, "taking a file back took {:?}", start.elapsed());
+    assert!(!large.is_held());
+    slow.gate.open();
+}
+
+#[test]
+fn file_is_closed_when_its_commands_are_over_and_its_number_serves_another_at_once() {
+    let Some(slow) = Slow::new() else { return };
+    let server = Server::start(&slow.homifs, 1, ClientLimits::default()).unwrap();
+    let session = Session::connect(server.path()).unwrap();
+    let mut reader = session.reader(64 << 10).unwrap();
+    let buffer = session.buffer(4096).unwrap();
+    let mut queues = session.queues(1, 16).unwrap();
+    let mut pair = queues.pair(0).unwrap();
+    let written = slow.open_to_write(&session);
+    let nsid = written.nsid();
+    pair.submit(Operation::Flush, block_of(&written, &buffer)).unwrap();
+    pair.ring().unwrap();
+    slow.gate.wait_for(1);
+    let closing = thread::spawn(move || drop(written));
+    thread::sleep(Duration::from_millis(100));
+    assert!(!closing.is_finished(), "the file is closed while a command on it is in flight");
+    slow.gate.open();
+    closing.join().unwrap();
+    let large = session.open_handle(&slow.volume.handle_of(b"large")).unwrap();
+    assert_eq!(large.nsid(), nsid);
+    assert_eq!(reader.read(&large, 0, &mut vec![0; 4096]).unwrap(), 4096);
+    assert_eq!(answer(&mut pair).status.code(), 0);
+}
+
+#[test]
 fn pair_stays_with_one_of_more_mediators_than_there_are_pairs() {
     let Some(volume) = Volume::new() else { return };
     // This device ends what is in flight with an error when another thread than its own polls.
