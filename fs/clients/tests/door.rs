@@ -26,6 +26,8 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg, sendmsg, socket_with,
 };
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use zerocopy::IntoBytes;
 
 use volume::Volume;
@@ -104,24 +106,18 @@ fn clog(server: &Server) -> Raw {
 
 /// What a thread of this user does.
 fn as_user<T: Send>(id: u32, work: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                // The system calls themselves: those of the C library would change all threads.
-                // SAFETY: The calls take numbers, and an empty list of them.
-                let changed = unsafe {
-                    [
-                        libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()),
-                        libc::syscall(libc::SYS_setresgid, id, id, id),
-                        libc::syscall(libc::SYS_setresuid, id, id, id),
-                    ]
-                };
-                assert_eq!(changed, [0; 3], "{}", std::io::Error::last_os_error());
-                work()
-            })
-            .join()
-            .unwrap()
-    })
+    let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
+    let become_user = || -> rustix::io::Result<()> {
+        // The system calls themselves, which are for one thread; those of the C library change all.
+        set_thread_groups(&[])?;
+        set_thread_res_gid(gid, gid, gid)?;
+        set_thread_res_uid(uid, uid, uid)
+    };
+    let as_somebody = || {
+        become_user().unwrap();
+        work()
+    };
+    thread::scope(|scope| scope.spawn(as_somebody).join().unwrap())
 }
 
 #[test]
