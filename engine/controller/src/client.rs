@@ -1,6 +1,10 @@
 //! The door for clients that fill queues and have no registers: who they are and what they may read was settled
 //! elsewhere, and queues are made and taken away for them.
 //!
+//! They have the commands that no thread waits for: Read, Write, Write Zeroes, and Flush of one namespace. Those that are
+//! carried out in several steps, with a wait for each, are no commands here (Invalid Command Opcode): the thread is not
+//! one client's alone.
+//!
 //! Their doorbells lie as those of a controller do; with a stride of 5 each has 128 bytes to itself, which is what an
 //! accelerator that polls or rings wants. Threads are not a client's own: whoever mediates has a few, and each
 //! [works](ClientQueues::work) on its share of every client.
@@ -8,14 +12,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine_dma::{AddressSpace, MapError, Region};
+use engine_dma::{AddressSpace, MapError, Region, to_usize};
 use engine_nvme_spec::Status;
+use parking_lot::Mutex;
 
+use crate::processor::Processor;
 use crate::queue::{CompletionQueue, RingMemory, SubmissionQueue, ring_bytes};
 use crate::tally::Tally;
 use crate::{Controller, ControllerError, ControllerOptions, Subsystem};
 
-/// How long the end of a client waits for its commands.
+/// How long the end of a client, or of one of its namespaces, waits for commands.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Most commands of one client that are fetched before another client has its turn.
@@ -25,11 +31,11 @@ const ROUND_MOST: u32 = 128;
 #[derive(Debug)]
 pub struct ClientQueues {
     controller: Arc<Controller>,
-    workers: usize,
 }
 
 impl ClientQueues {
-    /// Queues for a client, to be worked on by `workers` threads of somebody's.
+    /// Queues for a client, to be worked on by `workers` threads of somebody's; by as many of them as it may have pairs,
+    /// at most.
     ///
     /// # Errors
     /// Where the options cannot be, or the system gives no memory.
@@ -45,7 +51,7 @@ impl ClientQueues {
             let mut processor = slot.lock();
             (processor.round_most, processor.stays_on_thread) = (ROUND_MOST, true);
         }
-        Ok(Self { controller, workers })
+        Ok(Self { controller })
     }
 
     /// The doorbells: the tail of pair `n` (from 1 on) at `2 * n` times the stride, the head after it.
@@ -128,6 +134,26 @@ impl ClientQueues {
         true
     }
 
+    /// Waits until no command is in flight on a namespace that was removed, and lets go of its backing; whether that came
+    /// about in time. Until it does, commands on a new namespace of this number answer Namespace Not Ready.
+    pub fn settle(&self, nsid: u32) -> bool {
+        let inner = &self.controller.inner;
+        let place = to_usize(u64::from(nsid)).wrapping_sub(1);
+        let is_served = |slot: &Mutex<Processor>| {
+            let mut processor = slot.lock();
+            processor.let_go(&inner.shared);
+            processor.served.get(place).is_some_and(Option::is_some)
+        };
+        let start = Instant::now();
+        while inner.slots.iter().any(is_served) {
+            if start.elapsed() > DRAIN_LIMIT {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        true
+    }
+
     /// Takes a queue pair away; what is in flight of it is never answered, so [`drain`](Self::drain) first.
     pub fn delete_pair(&self, pair: u16) {
         let inner = &self.controller.inner;
@@ -140,19 +166,25 @@ impl ClientQueues {
     }
 
     /// Works once on the queues of worker `worker`; whether there was anything to do. Where there was not, waits at most
-    /// `limit` for backings.
+    /// `limit` for backings. Each worker stays on one thread, since some backings belong to the thread that used them
+    /// first; so where there are fewer pairs than workers, the last ones have nothing to do.
     pub fn work(&self, worker: usize, limit: Duration) -> bool {
         let inner = &self.controller.inner;
+        let shared = &inner.shared;
         // Somebody who takes a queue away has it; the next round comes soon.
-        let slot = inner.slots.get(worker % self.workers).and_then(|slot| slot.try_lock());
-        slot.is_some_and(|mut processor| processor.round(&inner.shared, limit))
+        let slot = inner.slots.get(worker).and_then(|slot| slot.try_lock());
+        slot.is_some_and(|mut processor| {
+            processor.round_of(shared, limit, |processor, sq_id, sqe| {
+                processor.start_without_waiting(shared, sq_id, sqe)
+            })
+        })
     }
 
     /// How many commands worker `worker` has with backings.
     #[must_use]
     pub fn in_flight(&self, worker: usize) -> usize {
-        let slot = self.controller.inner.slots.get(worker % self.workers);
-        slot.and_then(|slot| slot.try_lock()).map_or(1, |processor| processor.in_flight())
+        let slot = self.controller.inner.slots.get(worker);
+        slot.map_or(0, |slot| slot.try_lock().map_or(1, |processor| processor.in_flight()))
     }
 
     /// Whether the client did what no client may: its queues are dead.

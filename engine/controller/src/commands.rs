@@ -45,6 +45,19 @@ impl Processor {
         started.unwrap_or_else(Done::from)
     }
 
+    /// As [`start`](Self::start), on a thread that others need, too: a command that would wait for its steps is refused.
+    #[inline]
+    pub(crate) fn start_without_waiting(&mut self, shared: &Shared, sq_id: u16, sqe: &Sqe) -> Done {
+        match NvmOpcode(sqe.opcode) {
+            NvmOpcode::READ | NvmOpcode::WRITE | NvmOpcode::WRITE_ZEROES => self.start(shared, sq_id, sqe),
+            NvmOpcode::FLUSH if sqe.nsid.get() == engine_nvme_spec::ANY_NAMESPACE => {
+                Status::INVALID_NAMESPACE.final_().into()
+            }
+            NvmOpcode::FLUSH => self.start(shared, sq_id, sqe),
+            _ => Status::INVALID_OPCODE.final_().into(),
+        }
+    }
+
     fn start_rarer(&mut self, shared: &Shared, sq_id: u16, sqe: &Sqe) -> Result<Done, Status> {
         if sqe.fuse() != 0 {
             return Err(Status::INVALID_FIELD.final_());

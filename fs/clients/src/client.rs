@@ -269,35 +269,52 @@ impl Client {
     }
 
     /// Takes everything back, in this order: nothing more is granted, queues are drained and deleted, and only then
-    /// memory and files go.
-    pub(crate) fn end(&self) {
+    /// memory and files go. Where commands do not end, this waits for them until `stop` says that nobody can: the threads
+    /// that carry out its commands must not have to.
+    pub(crate) fn end(&self, stop: impl Fn() -> bool) {
         self.set_state(STATE_ENDING);
-        let mut held = self.held.lock();
-        for file in held.files.values() {
-            file.common().revoke();
-            self.set_lease(file.common().number, LEASE_REVOKED);
-        }
-        if !self.queues.drain() {
-            tracing::error!(client = self.id, "commands of a client do not end");
-        }
-        for pair in 1..=held.pairs {
+        // Somebody who takes a file back from everybody needs the lock, and must not wait for a client that goes.
+        let gone = {
+            let mut held = self.held.lock();
+            for file in held.files.values() {
+                file.common().revoke();
+                self.set_lease(file.common().number, LEASE_REVOKED);
+            }
+            std::mem::take(&mut *held)
+        };
+        self.drain(stop);
+        for pair in 1..=gone.pairs {
             self.queues.delete_pair(pair);
         }
-        self.counters.queue_pairs.fetch_sub(held.pairs.into(), Ordering::Relaxed);
+        self.counters.queue_pairs.fetch_sub(gone.pairs.into(), Ordering::Relaxed);
+        for &nsid in gone.files.keys() {
+            let _ = self.subsystem.remove_namespace(nsid);
+        }
+        // Nobody lets a file go later, on a thread that others need: closing one may take its time.
         if !self.queues.unmap_all() {
             tracing::error!(
                 client = self.id,
                 "memory of a client is given back while the device works on it"
             );
         }
-        self.counters.buffer_bytes.fetch_sub(held.buffer_bytes, Ordering::Relaxed);
-        for nsid in std::mem::take(&mut held.files).into_keys() {
-            let _ = self.subsystem.remove_namespace(nsid);
+        self.counters.buffer_bytes.fetch_sub(gone.buffer_bytes, Ordering::Relaxed);
+        for nsid in gone.files.into_keys() {
             self.forget(nsid);
         }
-        *held = Held { pairs: held.pairs, ..Held::default() };
         self.ledger.close(self.id);
         self.counters.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn drain(&self, stop: impl Fn() -> bool) {
+        if self.queues.drain() {
+            return;
+        }
+        tracing::error!(client = self.id, "commands of a client do not end");
+        // What it asked to have written and nobody began is not: it was told of nothing.
+        if let Some(scribes) = &*self.scribes.lock() {
+            scribes.give_up();
+        }
+        while !self.queues.drain() && !stop() {}
     }
 }
 

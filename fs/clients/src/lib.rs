@@ -12,6 +12,7 @@
 mod client;
 mod crew;
 mod file;
+mod guests;
 mod ledger;
 mod lent;
 mod limits;

@@ -49,6 +49,7 @@ struct Desk {
 struct Tasks {
     waiting: VecDeque<Task>,
     closed: bool,
+    given_up: bool,
 }
 
 impl Scribes {
@@ -71,8 +72,24 @@ impl Scribes {
     }
 
     pub(crate) fn add(&self, task: Task) {
-        self.0.tasks.lock().waiting.push_back(task);
+        let mut tasks = self.0.tasks.lock();
+        if tasks.given_up {
+            drop(tasks);
+            return task.give_up();
+        }
+        tasks.waiting.push_back(task);
+        drop(tasks);
         self.0.changed.notify_one();
+    }
+
+    /// Carries out nothing more than what was begun.
+    pub(crate) fn give_up(&self) {
+        let waiting = {
+            let mut tasks = self.0.tasks.lock();
+            tasks.given_up = true;
+            std::mem::take(&mut tasks.waiting)
+        };
+        waiting.into_iter().for_each(Task::give_up);
     }
 }
 
@@ -117,6 +134,14 @@ impl Answers {
 impl Task {
     fn carry_out(self) {
         let status = self.status().err().unwrap_or(Status::SUCCESS);
+        self.answer(status);
+    }
+
+    fn give_up(self) {
+        self.answer(Status::ABORTED_SQ_DELETION);
+    }
+
+    fn answer(self, status: Status) {
         let Self { io, memory, answers, .. } = self;
         // Before the client learns of it: it may give the memory back then.
         drop(memory);

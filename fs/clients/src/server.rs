@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use homifs_core::{Clients, Homifs};
-use parking_lot::Mutex;
+use homifs_core::{Caller, Clients, Homifs};
+use homifs_peer::peer_of;
 use rustix::fs::{Mode, chmod};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::ClientLimits;
 use crate::crew::Crew;
+use crate::guests::{Guests, TurnedAway};
 use crate::ledger::Ledger;
 use crate::metrics;
 use crate::packet::registered;
@@ -150,7 +151,7 @@ fn listen_at(path: &Path) -> io::Result<OwnedFd> {
 
 async fn serve(listener: OwnedFd, session: Session, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
     let listener = registered(listener)?;
-    let sessions = Arc::new(Mutex::new(0_usize));
+    let guests = Guests::new(session.limits.clients);
     loop {
         let accepted = tokio::select! {
             _ = stopped.changed() => break,
@@ -158,8 +159,9 @@ async fn serve(listener: OwnedFd, session: Session, mut stopped: watch::Receiver
                 Ok(accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?)
             }) => accepted,
         };
-        let socket = match accepted {
-            Ok(socket) => socket,
+        let accepted = accepted.and_then(|socket| Ok((peer_of(&socket)?, socket)));
+        let (peer, socket) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, for example: that passes.
                 tracing::warn!(%error, "a client could not be let in");
@@ -167,28 +169,29 @@ async fn serve(listener: OwnedFd, session: Session, mut stopped: watch::Receiver
                 continue;
             }
         };
-        let full = {
-            let mut count = sessions.lock();
-            let full = *count >= session.limits.clients;
-            *count += usize::from(!full);
-            full
+        let place = match guests.let_in(peer.uid) {
+            Ok(place) => place,
+            Err(TurnedAway::Full) => {
+                let clients = session.limits.clients;
+                tracing::warn!(clients, "a client was turned away: there are as many as may be");
+                continue;
+            }
+            Err(TurnedAway::Greedy) => {
+                // Whoever tries it again and again fills no log.
+                tracing::debug!(uid = peer.uid, "a client was turned away: its user has half of all places");
+                continue;
+            }
         };
-        if full {
-            tracing::warn!(
-                clients = session.limits.clients,
-                "a client was turned away: there are as many as may be"
-            );
-            continue;
-        }
-        let (session, stopped, sessions) = (session.clone(), stopped.clone(), Arc::clone(&sessions));
+        let caller = Caller { uid: peer.uid, gid: peer.gid, pid: peer.pid, groups: Some(peer.groups) };
+        let (session, stopped) = (session.clone(), stopped.clone());
         tokio::spawn(async move {
-            session.run(socket, stopped).await;
-            *sessions.lock() -= 1;
+            session.run(socket, caller, stopped).await;
+            drop(place);
         });
     }
     // Sessions see the same signal; they are given the time to put everything back.
     let start = tokio::time::Instant::now();
-    while *sessions.lock() > 0 && start.elapsed() < END_LIMIT {
+    while guests.are_there() && start.elapsed() < END_LIMIT {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())

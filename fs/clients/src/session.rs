@@ -3,18 +3,19 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine_dma::{Region, to_u64};
 use homi_abi::session::{
     BufferReply, BufferRequest, CloseRequest, Handle, MAGIC, Message, QueuesRequest, VERSION, kind,
 };
 use homifs_core::{Caller, Homifs};
-use homifs_peer::peer_of;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until, timeout};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::ClientLimits;
@@ -23,6 +24,11 @@ use crate::crew::Crew;
 use crate::ledger::Ledger;
 use crate::packet::{Connection, Packet, registered};
 use crate::refusal::Refusal;
+
+/// How long somebody who came in may take to say hello.
+const HELLO_LIMIT: Duration = Duration::from_secs(5);
+/// How long a client may leave an answer lying that finds no room among those that it did not read.
+const READ_LIMIT: Duration = Duration::from_secs(3);
 
 /// A client that has come in: whom it talks to.
 #[derive(Clone)]
@@ -50,27 +56,33 @@ impl Answer {
 
 impl Session {
     /// Answers requests until the client goes, or everybody must.
-    pub(crate) async fn run(self, socket: OwnedFd, mut stopped: watch::Receiver<bool>) {
+    pub(crate) async fn run(self, socket: OwnedFd, caller: Caller, mut stopped: watch::Receiver<bool>) {
         let mut client = None;
-        let outcome = self.converse(socket, &mut stopped, &mut client).await;
-        let Some(client) = client else { return };
+        let outcome = self.converse(socket, &caller, &mut stopped, &mut client).await;
+        let Some(client) = client else {
+            if let Err(error) = outcome {
+                tracing::debug!(uid = caller.uid, pid = caller.pid, %error, "somebody came in and went");
+            }
+            return;
+        };
         if let Err(error) = outcome {
             tracing::debug!(client = client.id, %error, "a client's conversation ended");
         }
         // Those who work for it bring its commands to their end.
         let id = client.id;
-        let _ = spawn_blocking(move || client.end()).await;
+        let _ = spawn_blocking(move || client.end(|| *stopped.borrow())).await;
         self.crew.remove(id);
     }
 
     async fn converse(
         &self,
         socket: OwnedFd,
+        caller: &Caller,
         stopped: &mut watch::Receiver<bool>,
         client: &mut Option<Arc<Client>>,
     ) -> io::Result<()> {
-        let peer = peer_of(&socket)?;
-        let caller = Caller { uid: peer.uid, gid: peer.gid, pid: peer.pid, groups: Some(peer.groups) };
+        let late = |what: &str| io::Error::new(io::ErrorKind::TimedOut, what.to_owned());
+        let hello_until = Instant::now() + HELLO_LIMIT;
         let connection = Connection::new(socket)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let wake = registered(wake)?;
@@ -85,12 +97,19 @@ impl Session {
                     continue;
                 }
                 packet = connection.receive() => packet?,
+                () = sleep_until(hello_until), if client.is_none() => return Err(late("nobody said hello")),
             };
             let Some(packet) = packet else { return Ok(()) };
-            let Some((header, answer)) = self.answer(packet, &caller, client, stopped).await else {
+            let Some((header, answer)) = self.answer(packet, caller, client, stopped).await else {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet that is no request"));
             };
-            reply(&connection, &wake, header, answer).await?;
+            tokio::select! {
+                biased;
+                sent = timeout(READ_LIMIT, reply(&connection, &wake, header, answer)) => {
+                    sent.map_err(|_| late("the client does not read its answers"))??;
+                }
+                _ = stopped.changed() => return Ok(()),
+            }
         }
     }
 

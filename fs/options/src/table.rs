@@ -314,7 +314,7 @@ pub(crate) static TABLE: &[Row] = &[
             set: |options, value| options.client_limits.sessions = narrow(value),
             get: |options| Some(options.client_limits.sessions.into()),
         },
-        help: "Clients with queues of their own at a time.",
+        help: "Clients with queues of their own at a time; of one user other than root, half of them.",
         default: "",
     },
     Row {

@@ -132,7 +132,7 @@ impl Client {
         Ok(())
     }
 
-    /// Gives a namespace back.
+    /// Gives a namespace back; once this returns, none of its commands is in flight.
     pub(crate) fn close(&self, nsid: u32) -> Result<(), Refusal> {
         let file = {
             let mut held = self.held.lock();
@@ -142,9 +142,14 @@ impl Client {
         let file = file.ok_or_else(|| Refusal::new(libc::ENOENT, format!("no file has number {nsid}")))?;
         file.common().revoke();
         let _ = self.subsystem.remove_namespace(nsid);
+        let settled = self.queues.settle(nsid);
         self.set_lease(nsid, LEASE_FREE);
         self.forget(nsid);
-        Ok(())
+        if settled {
+            return Ok(());
+        }
+        let text = format!("file {nsid} is closed, but commands on it do not end");
+        Err(Refusal::new(libc::ETIMEDOUT, text))
     }
 
     pub(super) fn forget(&self, nsid: u32) {

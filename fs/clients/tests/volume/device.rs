@@ -1,6 +1,7 @@
 //! A device in memory.
 
 use std::sync::Arc;
+use std::thread::ThreadId;
 
 use engine_block::{
     BlockDevice, BlockQueue, DeviceInfo, IoError, OpenError, Operation, RangeCompletion, RangeQueue,
@@ -67,7 +68,7 @@ impl BlockDevice for MemoryDevice {
 
     fn ranges(&self, depth: u32) -> Result<Box<dyn RangeQueue>, OpenError> {
         let (image, done) = (self.image.clone(), Vec::with_capacity(depth as usize));
-        Ok(Box::new(MemoryRanges { image, depth: depth as usize, done }))
+        Ok(Box::new(MemoryRanges { image, depth: depth as usize, done, owner: None }))
     }
 
     fn copies_now(&self) -> bool {
@@ -93,14 +94,27 @@ struct MemoryRanges {
     image: Image,
     depth: usize,
     done: Vec<RangeCompletion>,
+    /// Whose it is while something is in flight: as with an io_uring, what others do ends all that is.
+    owner: Option<ThreadId>,
+}
+
+impl MemoryRanges {
+    fn is_foreign(&self) -> bool {
+        !self.done.is_empty() && self.owner != Some(std::thread::current().id())
+    }
 }
 
 impl RangeQueue for MemoryRanges {
     fn submit(&mut self, request: RangeRequest) -> Result<(), RangeCompletion> {
         const EBUSY: i32 = 16;
         const EFAULT: i32 = 14;
+        const ECANCELED: i32 = 125;
         let RangeRequest { tag, offset, length, ref memory, .. } = request;
         let failed = |errno| RangeCompletion { tag, result: Err(request.error(errno)) };
+        if self.is_foreign() {
+            return Err(failed(ECANCELED));
+        }
+        self.owner = Some(std::thread::current().id());
         if self.done.len() >= self.depth {
             return Err(failed(EBUSY));
         }
@@ -121,6 +135,13 @@ impl RangeQueue for MemoryRanges {
     }
 
     fn poll(&mut self, _wait: Wait, done: &mut Vec<RangeCompletion>) -> Result<usize, IoError> {
+        const ECANCELED: i32 = 125;
+        if self.is_foreign() {
+            let (operation, offset, length) = (Operation::Read, 0, 0);
+            for completion in &mut self.done {
+                completion.result = Err(IoError { operation, offset, length, errno: ECANCELED });
+            }
+        }
         let count = self.done.len();
         done.append(&mut self.done);
         Ok(count)

@@ -13,7 +13,7 @@ use zerocopy::FromBytes;
 
 use device::{Image, MemoryDevice};
 
-/// A volume with a file `large` of 4 MiB.
+/// A volume with files `large` of 4 MiB and `written` of 64 KiB.
 pub(crate) struct Volume {
     image: Image,
     homifs: Option<Arc<Homifs>>,
@@ -27,6 +27,7 @@ impl Volume {
         std::fs::create_dir(&tree).unwrap();
         let bytes: Vec<u8> = (0..1_u32 << 20).flat_map(u32::to_le_bytes).collect();
         std::fs::write(tree.join("large"), bytes).unwrap();
+        std::fs::write(tree.join("written"), vec![7; 64 << 10]).unwrap();
         let made =
             Command::new("mkfs.ext4").args(["-q", "-F", "-d"]).arg(tree).arg(&image).arg("32M").output();
         if !made.as_ref().is_ok_and(|made| made.status.success()) {
@@ -38,11 +39,16 @@ impl Volume {
 
     /// Serves it anew, by a device that answers at once or when it is polled.
     pub(crate) fn mount(&self, at_once: bool) -> Arc<Homifs> {
-        let options = extents_ext4::OpenOptions::default();
-        let fs = Arc::new(extents_ext4::Ext4::open(self.image.clone(), &options).unwrap());
+        self.mount_as(at_once, MountOptions::default())
+    }
+
+    /// As [`mount`](Self::mount), with options.
+    pub(crate) fn mount_as(&self, at_once: bool, options: MountOptions) -> Arc<Homifs> {
+        let ext4 = extents_ext4::OpenOptions::default();
+        let fs = Arc::new(extents_ext4::Ext4::open(self.image.clone(), &ext4).unwrap());
         let device = Arc::new(MemoryDevice::new(self.image.clone(), at_once));
         let parts = VolumeParts { fs, device, start: 0 };
-        Homifs::new(parts, "memory".into(), MountOptions::default())
+        Homifs::new(parts, "memory".into(), options)
     }
 
     /// The volume as it is served there.
@@ -52,10 +58,15 @@ impl Volume {
 
     /// A handle of a file in its root, as root gets it.
     pub(crate) fn handle_of(&self, name: &[u8]) -> Handle {
+        self.handle(name, b"homi.handle")
+    }
+
+    /// As [`handle_of`](Self::handle_of), by the attribute of this name.
+    pub(crate) fn handle(&self, name: &[u8], attribute: &[u8]) -> Handle {
         let homifs = self.homifs.as_ref().unwrap();
         let Ino(ino) = homifs.volume().lookup(homifs.volume().root(), name).unwrap().unwrap();
         let caller = Caller { uid: 0, gid: 0, pid: 0, groups: Some(Vec::new()) };
-        let bytes = homifs.xattr(NodeId(ino), b"homi.handle", &caller).unwrap();
+        let bytes = homifs.xattr(NodeId(ino), attribute, &caller).unwrap();
         Handle::read_from_bytes(&bytes).unwrap()
     }
 }
