@@ -36,6 +36,8 @@ const MOST_LINES: usize = 16;
 
 /// No place.
 const NONE: u32 = u32::MAX;
+/// No tick: the clock was not read since the command was submitted.
+const UNSEEN: u32 = u32::MAX;
 
 /// Most commands that a queue can have out: the other bits of a command's number tell its uses apart.
 pub(crate) const MOST_SLOTS: u32 = 2047;
@@ -91,7 +93,7 @@ struct Slot {
     /// identifier, which is the place and above it a number that grows with every command. With [`FREE`], which no
     /// completion has there, the place is free.
     answer: u64,
-    /// The tick at which the command was submitted; or the next place that is free.
+    /// The tick at which the command was first [seen](Ring::see) to be out; or the next place that is free.
     since: u32,
 }
 
@@ -147,7 +149,6 @@ pub(crate) struct Ring {
     lists: Lists,
     submission_bell: Doorbell,
     completion_bell: Doorbell,
-    tick: u32,
     faults: u32,
     fault: Option<Fault>,
 }
@@ -218,7 +219,6 @@ impl Ring {
             lists: Lists::new(lists, slots, shape.limits),
             submission_bell: bell(false, for_submission),
             completion_bell: bell(true, for_completion),
-            tick: 0,
             faults: 0,
             fault: None,
             memory,
@@ -310,7 +310,8 @@ impl Ring {
         self.free = slot.since;
         self.out += 1;
         slot.token = token;
-        slot.since = self.tick;
+        // What the clock said last may be long ago, and reading it takes longer than all the rest.
+        slot.since = UNSEEN;
         slot.answer = slot.answer.wrapping_add(self.step) & self.known;
         self.tail = if self.tail + 1 == self.submissions { 0 } else { self.tail + 1 };
         Some((entry, slot.answer >> 16 & 0xffff_0000))
@@ -412,12 +413,13 @@ impl Ring {
         self.fault.take()
     }
 
-    /// The clock by which commands are late.
-    pub(crate) fn set_tick(&mut self, tick: u32) {
-        self.tick = tick;
+    /// Counts the time of the commands that are out and were not counted yet from `tick` on.
+    pub(crate) fn see(&mut self, tick: u32) {
+        let unseen = |slot: &&mut Slot| slot.answer & FREE == 0 && slot.since == UNSEEN;
+        self.slots.iter_mut().filter(unseen).for_each(|slot| slot.since = tick);
     }
 
-    /// The identifiers of commands that were submitted before `tick`.
+    /// The identifiers of commands that were seen before `tick`.
     pub(crate) fn older_than(&self, tick: u32) -> impl Iterator<Item = u16> {
         let late = move |slot: &&Slot| slot.answer & FREE == 0 && slot.since < tick;
         self.slots.iter().filter(late).map(|slot| low16(slot.answer >> 32))

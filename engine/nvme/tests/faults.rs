@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use engine_block::{BlockDevice, BlockQueue, Completion, Piece, Pieces, Request, Wait};
@@ -128,6 +129,31 @@ fn command_that_is_dropped_is_aborted_and_read_again() {
     assert_right(&read_all(&device, Duration::from_secs(5)));
     assert_eq!(mock.count(true, ABORT), 1);
     assert_eq!((device.controller().resets(), mock.starts()), (0, 1));
+}
+
+#[test]
+fn command_after_a_long_idle_time_has_all_of_its_time() {
+    let mock = Mock::new(MockOptions { disk: volume(), ..MockOptions::default() });
+    let options = DriverOptions { timeout: Duration::from_millis(320), ..options() };
+    let device = open(mock.clone(), options).unwrap();
+    reads(&mock, 3, Answer::Later);
+    let mut queue = device.queue(1).unwrap();
+    for round in 0..3 {
+        std::thread::sleep(Duration::from_millis(800));
+        let (slow, (over, is_over)) = (Arc::clone(&mock), channel::<()>());
+        let releaser = std::thread::spawn(move || {
+            while is_over.recv_timeout(Duration::from_millis(30)) == Err(RecvTimeoutError::Timeout) {
+                slow.release();
+            }
+        });
+        let buffer = queue.buffer(512).unwrap();
+        let pieces = Pieces::from_slice(&[Piece { device_offset: 0, buffer_offset: 0, length: 512 }]);
+        let done = queue.read(Request { tag: round, buffer, pieces });
+        drop(over);
+        releaser.join().unwrap();
+        assert_eq!(done.result, Ok(()));
+        assert_eq!((mock.count(true, ABORT), mock.count(true, 0)), (0, 0), "round {round}");
+    }
 }
 
 #[test]
