@@ -90,7 +90,6 @@ impl PciFunction for Door {
     }
 
     fn reset(&self) -> Result<(), Errno> {
-        self.controller.reset();
-        Ok(())
+        if self.controller.reset() { Ok(()) } else { Err(Errno::BUSY) }
     }
 }
