@@ -3,7 +3,7 @@
 
 pub(crate) mod held;
 mod memory;
-mod ring;
+pub(crate) mod ring;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
