@@ -48,7 +48,8 @@ pub struct Request {
 pub struct Completion {
     /// The number of the request.
     pub tag: u64,
-    /// The buffer, filled where the result is good; otherwise with whatever arrived before the failure.
+    /// The buffer, filled where the result is good; otherwise with whatever arrived before the failure. Where the device
+    /// may still write to it after a failure, this is another one, and an empty one where there is no memory.
     pub buffer: Buffer,
     /// Whether all pieces arrived; if not, what happened to the first one that failed.
     pub result: Result<(), IoError>,

@@ -159,7 +159,7 @@ impl ClientQueues {
         let inner = &self.controller.inner;
         if let Some(slot) = inner.slot(pair) {
             let mut processor = slot.lock();
-            processor.remove_submission_queue(&inner.shared, pair, Duration::ZERO);
+            processor.remove_submission_queue(&inner.shared, pair);
             processor.remove_completion_queue(pair);
         }
         inner.queues.lock().remove_pair(pair);

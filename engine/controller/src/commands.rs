@@ -13,9 +13,6 @@ use crate::data::Runs;
 use crate::faults::Effect;
 use crate::processor::{Pending, Processor, Scratch, flush};
 
-/// How long a step of a command of several steps may take.
-const STEP_LIMIT: Duration = Duration::from_secs(60);
-
 /// What became of a command that was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Done {
@@ -96,7 +93,12 @@ impl Processor {
         }
         self.runs.resolve(&mut self.view, sqe, length, shared.page(), to_host)?;
         if to_host && matches!(self.effect, Some(Effect::Corrupt)) {
-            self.carry_out(sqe.nsid.get(), operation, offset, length)?;
+            let Some(outcome) = self.carry_out(sqe.nsid.get(), operation, offset, length) else {
+                // No answer says that the memory is the host's again.
+                shared.fail();
+                return Ok(Done::Later);
+            };
+            outcome?;
             self.corrupt()?;
             return Ok(Done::from(Status::SUCCESS));
         }
@@ -169,24 +171,33 @@ impl Processor {
         memory.write(&bytes)
     }
 
-    /// An operation on the host's memory, to its end.
-    fn carry_out(&mut self, nsid: u32, operation: Operation, offset: u64, length: u64) -> Result<(), Status> {
+    /// An operation on the host's memory, to its end; none where that does not come.
+    fn carry_out(
+        &mut self,
+        nsid: u32,
+        operation: Operation,
+        offset: u64,
+        length: u64,
+    ) -> Option<Result<(), Status>> {
         let io = Io { token: self.step_token(), operation, offset, length };
         let mut view = std::mem::take(&mut self.view);
         let runs = std::mem::take(&mut self.runs);
         let started =
             self.namespace(nsid).map(|served| served.queue.start(&io, &mut Memory::new(&mut view, &runs)));
         (self.view, self.runs) = (view, runs);
-        self.conclude(started?, io.token)
+        match started {
+            Ok(started) => self.conclude(started, io.token),
+            Err(status) => Some(Err(status)),
+        }
     }
 
-    fn conclude(&mut self, started: Started, token: u64) -> Result<(), Status> {
+    fn conclude(&mut self, started: Started, token: u64) -> Option<Result<(), Status>> {
         let status = match started {
             Started::Done(status) => status,
             Started::Full => Status::COMMAND_INTERRUPTED,
-            Started::Pending => self.wait_for(token),
+            Started::Pending => self.wait_for(token)?,
         };
-        if status.is_success() { Ok(()) } else { Err(status) }
+        Some(if status.is_success() { Ok(()) } else { Err(status) })
     }
 
     /// A number for an operation that is waited for: no place in the table of those that are not has it.
@@ -195,11 +206,12 @@ impl Processor {
         self.steps | 1 << 63
     }
 
-    /// Waits until an operation is over, keeping what else is over meanwhile for later.
-    fn wait_for(&mut self, token: u64) -> Status {
+    /// Waits until an operation is over, keeping what else is over meanwhile for later. None where that takes too long:
+    /// it may still reach its memory then.
+    fn wait_for(&mut self, token: u64) -> Option<Status> {
         let start = Instant::now();
         let mut over = Vec::new();
-        while start.elapsed() < STEP_LIMIT {
+        while start.elapsed() < self.step_limit {
             for served in self.served.iter_mut().flatten().filter(|served| served.queue.in_flight() > 0) {
                 served.queue.poll(Duration::from_millis(1), &mut over);
             }
@@ -207,10 +219,11 @@ impl Processor {
                 over.iter().position(|(other, _)| *other == token).map(|place| over.swap_remove(place));
             self.stray.append(&mut over);
             if let Some((_, status)) = found {
-                return status;
+                return Some(status);
             }
         }
-        Status::INTERNAL_ERROR
+        tracing::error!(limit = ?self.step_limit, "a backing did not end a step of a command in time");
+        None
     }
 
     /// One operation of several, on memory of this processor's own, to its end.
@@ -220,17 +233,22 @@ impl Processor {
         operation: Operation,
         offset: u64,
         length: u64,
-        scratch: Option<&mut Scratch>,
+        mut scratch: Option<&mut Scratch>,
     ) -> Result<(), Status> {
         let io = Io { token: self.step_token(), operation, offset, length };
         let mut runs = Runs::default();
         runs.set_contiguous(length);
         let served = self.namespace(nsid)?;
-        let started = match scratch {
+        let started = match scratch.as_deref_mut() {
             Some(scratch) => served.queue.start(&io, &mut Memory::new(&mut scratch.view, &runs)),
             None => served.queue.start(&io, &mut Memory::new(&mut View::new(), &Runs::default())),
         };
-        self.conclude(started, io.token)
+        self.conclude(started, io.token).unwrap_or_else(|| {
+            if let Some(scratch) = scratch {
+                scratch.busy = true;
+            }
+            Err(Status::INTERNAL_ERROR)
+        })
     }
 
     fn flush(&mut self, shared: &Shared, sq_id: u16, sqe: &Sqe) -> Result<Done, Status> {

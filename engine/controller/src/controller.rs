@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use engine_dma::{Access, AddressSpace, MapError, Region, to_usize};
-use engine_nvme_spec::{Csts, DOORBELLS, Event, doorbell, register};
+use engine_nvme_spec::{Cc, Csts, DOORBELLS, Event, doorbell, register};
 use engine_transport::{Assist, Interrupt};
 use parking_lot::{Mutex, RwLock};
 
@@ -13,15 +13,19 @@ use crate::admin::{QueueTable, ShadowDoorbells};
 use crate::interrupts::Vectors;
 use crate::processor::Processor;
 use crate::queue::{CompletionQueue, RingMemory, SubmissionQueue, ring_bytes};
-use crate::registers::{Registers, Request};
+use crate::registers::{Registers, Request, Reset, Stopping};
 use crate::subsystem::{ControllerFacts, ControllerState, CopyLimits, ErrorRecord, Subsystem};
 use crate::threads::Crew;
 use crate::{ControllerError, ControllerOptions, Faults};
 
 /// Most ranges of bus addresses that a host may map.
 const MAPS_MOST: usize = 1 << 16;
-/// How long a reset waits for backings, and an unmapping for whoever uses the memory.
-pub(crate) const QUIET_LIMIT: Duration = Duration::from_secs(30);
+/// How long the host waits in its write of CC.EN for backings to come to their end. Where that takes longer, it sees in
+/// CSTS when it is over.
+const DISABLE_WAIT: Duration = Duration::from_millis(50);
+/// How long a backing is waited for at a time while others may have something, and a thread of the controller's.
+const BACKING_WAIT: Duration = Duration::from_millis(10);
+const THREAD_WAIT: Duration = Duration::from_micros(200);
 
 /// What all parts of a controller see.
 #[derive(Debug)]
@@ -183,6 +187,41 @@ impl Inner {
         self.slots.get(place % self.slots.len().max(1))
     }
 
+    /// Whether a processor belongs to the thread that works on the admin queue: to the first, where there are threads.
+    pub(crate) fn is_own(&self, slot: &Mutex<Processor>) -> bool {
+        self.shared.options.threads == 0 || self.slots.first().is_some_and(|first| std::ptr::eq(first, slot))
+    }
+
+    /// Waits at most `limit`, for all of them together, until all `processors` are `over`; whether they are. Where they
+    /// are not the caller's `own`, their threads take what backings have done.
+    pub(crate) fn settle(
+        &self,
+        processors: &[&Mutex<Processor>],
+        own: bool,
+        limit: Duration,
+        over: impl Fn(&Processor) -> bool,
+    ) -> bool {
+        let start = Instant::now();
+        loop {
+            let (mut all, mut waited) = (true, false);
+            for processor in processors {
+                let mut processor = processor.lock();
+                if !over(&processor) && (own || !processor.stays_on_thread) {
+                    let left = limit.saturating_sub(start.elapsed());
+                    processor.collect(&self.shared, left.min(BACKING_WAIT));
+                    waited = true;
+                }
+                all &= over(&processor);
+            }
+            if all || start.elapsed() >= limit {
+                return all;
+            }
+            if !waited {
+                std::thread::sleep(THREAD_WAIT);
+            }
+        }
+    }
+
     /// Whether the fault of being stuck or gone is shown.
     pub(crate) fn is_idle(&self) -> bool {
         self.shared.faults().is_some_and(Faults::is_idle)
@@ -232,12 +271,14 @@ impl Controller {
             ..ControllerFacts::default()
         };
         let health = subsystem.health();
-        let processor = || Mutex::new(Processor::new(health.counters(), options.depth));
+        let processor =
+            |stays_on_thread| Mutex::new(Processor::new(health.counters(), &options, stays_on_thread));
         let inner = Arc::new(Inner {
             registers: Mutex::new(Registers::new(&options)),
-            admin: processor(),
+            // Whoever has its lock works on it.
+            admin: processor(false),
             queues: Mutex::new(QueueTable::new(options.queue_pairs)),
-            slots: (0..slots).map(|_| processor()).collect(),
+            slots: (0..slots).map(|_| processor(options.threads > 0)).collect(),
             shared: Shared {
                 facts,
                 state: subsystem.attach_controller()?,
@@ -317,7 +358,7 @@ impl Controller {
             }
             match gone.try_settle(Duration::from_millis(1)) {
                 Ok(()) => return true,
-                Err(_) if start.elapsed() > QUIET_LIMIT => return false,
+                Err(_) if start.elapsed() > shared.options.quiet_limit => return false,
                 Err(still) => gone = still,
             }
         }
@@ -340,7 +381,8 @@ impl Controller {
             data.fill(0xff);
             return;
         }
-        let registers = self.inner.registers.lock();
+        let mut registers = self.inner.registers.lock();
+        self.go_on_stopping(&mut registers, Duration::ZERO);
         for (at, byte) in (offset..=u32::MAX).zip(data) {
             let mut word = registers.word(at & !3);
             if at & !3 == register::CSTS && self.inner.shared.has_failed() {
@@ -381,20 +423,22 @@ impl Controller {
             return;
         }
         let mut registers = self.inner.registers.lock();
+        if offset == register::CC && Cc(value).en() && !self.go_on_stopping(&mut registers, Duration::ZERO) {
+            tracing::warn!("the host enabled the controller before it had stopped, which is ignored");
+            return;
+        }
         match registers.set_word(offset, value) {
             Request::None => {}
             Request::Enable => self.enable(&mut registers),
             Request::Disable => {
-                self.stop();
-                registers.reset();
+                self.begin_reset(&mut registers, Reset::Controller, DISABLE_WAIT);
             }
             Request::ShutDown => {
                 self.flush_all();
                 registers.shut_down();
             }
             Request::SubsystemReset => {
-                self.stop();
-                registers.reset_all(true);
+                self.begin_reset(&mut registers, Reset::Subsystem, DISABLE_WAIT);
             }
         }
         let shared = &self.inner.shared;
@@ -455,17 +499,51 @@ impl Controller {
         *registers.status_mut() = registers.status().with_rdy(true);
     }
 
-    /// Ends all queues.
-    fn stop(&self) {
+    /// Starts a reset, and waits at most `limit` for its end; whether that has come. It never comes before all backings
+    /// have let go of the host's memory.
+    fn begin_reset(&self, registers: &mut Registers, reset: Reset, limit: Duration) -> bool {
+        let since = registers.stopping.map_or_else(Instant::now, |stopping| stopping.since);
+        registers.stopping = Some(Stopping { reset, since });
+        self.go_on_stopping(registers, limit)
+    }
+
+    /// Ends a reset, where one was begun and backings let it; whether there is none any more.
+    fn go_on_stopping(&self, registers: &mut Registers, limit: Duration) -> bool {
+        let Some(Stopping { reset, since }) = registers.stopping else { return true };
+        if self.stop(limit) {
+            registers.reset(reset);
+            return true;
+        }
+        let shared = &self.inner.shared;
+        if since.elapsed() >= shared.options.quiet_limit && !shared.has_failed() {
+            tracing::error!(
+                "a backing does not end what it does to a host's memory; the controller cannot be reset"
+            );
+            shared.fail();
+        }
+        false
+    }
+
+    /// Ends all queues, within `limit`; whether nothing reaches the host's memory any more.
+    fn stop(&self, limit: Duration) -> bool {
         let inner = &self.inner;
-        for processor in std::iter::once(&inner.admin).chain(&inner.slots) {
-            processor.lock().reset(&inner.shared, QUIET_LIMIT);
+        let processors: Vec<_> = std::iter::once(&inner.admin).chain(&inner.slots).collect();
+        for processor in &processors {
+            processor.lock().begin_reset();
+        }
+        self.crew.waker().wake_all();
+        if !inner.settle(&processors, !self.crew.is_at_work(), limit, Processor::is_quiet) {
+            return false;
+        }
+        for processor in &processors {
+            processor.lock().end_reset();
         }
         inner.queues.lock().clear();
         inner.shared.use_shadow(None);
         inner.shared.state.reset();
         inner.shared.mend();
         let _ = inner.shared.doorbells.fill(0, inner.shared.doorbells.length(), 0);
+        true
     }
 
     fn flush_all(&self) {
@@ -497,13 +575,15 @@ impl Controller {
     }
 
     /// Resets the function: everything is as at the beginning, and nothing that was in flight reaches memory any more.
-    pub fn reset(&self) {
+    /// False where a backing did not let go in time: then the controller has failed, and is reset once it does.
+    #[must_use]
+    pub fn reset(&self) -> bool {
         let mut registers = self.inner.registers.lock();
         if registers.status().rdy() && registers.status().shst() == 0 {
             self.inner.shared.subsystem.health().unsafe_shutdown();
         }
-        self.stop();
-        registers.reset_all(false);
+        let limit = self.inner.shared.options.quiet_limit;
+        self.begin_reset(&mut registers, Reset::Function, limit)
     }
 
     /// Ends the controller's threads. Nothing is answered any more.
@@ -516,7 +596,9 @@ impl Drop for Controller {
     fn drop(&mut self) {
         self.inner.shared.state.events().wake_by(None);
         self.crew.end();
-        self.stop();
+        if !self.stop(self.inner.shared.options.quiet_limit) {
+            tracing::error!("a controller goes while a backing works on the memory of its host");
+        }
     }
 }
 

@@ -130,6 +130,12 @@ impl Faults {
         self.inner.armed.store(true, Ordering::Release);
     }
 
+    /// How many commands are still to be shown a fault.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.inner.rules.lock().iter().map(|rule| rule.times).sum()
+    }
+
     /// Lets the controller take no commands any more, or again.
     pub fn stick(&self, stuck: bool) {
         self.inner.stuck.store(stuck, Ordering::Release);

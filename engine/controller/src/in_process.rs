@@ -139,7 +139,9 @@ impl Transport for InProcess {
     }
 
     fn reset(&self) -> Result<(), TransportError> {
-        self.controller.reset();
-        Ok(())
+        if self.controller.reset() {
+            return Ok(());
+        }
+        Err(self.refused("reset", "a backing still works on the memory of commands"))
     }
 }

@@ -30,6 +30,12 @@ pub struct ControllerOptions {
     pub nap: Duration,
     /// Commands in flight to a backing, for each queue or thread.
     pub depth: u32,
+    /// How long a reset, the deletion of a queue and the taking away of memory wait for what backings still do to a
+    /// host's memory. The controller fails after that, rather than say that it has let go. Hosts are told to be a
+    /// little more patient (CAP.TO).
+    pub quiet_limit: Duration,
+    /// How long a backing may take for one step of a command of several steps.
+    pub step_limit: Duration,
     /// Faults to show, for tests of drivers.
     pub faults: Option<Faults>,
 }
@@ -47,6 +53,9 @@ impl Default for ControllerOptions {
             spin: Duration::from_micros(200),
             nap: Duration::from_millis(1),
             depth: 256,
+            // Less than a client of vfio-user waits for an answer.
+            quiet_limit: Duration::from_secs(8),
+            step_limit: Duration::from_secs(60),
             faults: None,
         }
     }

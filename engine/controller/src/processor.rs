@@ -15,6 +15,7 @@ use engine_block::Operation;
 use engine_dma::{Region, View, to_usize};
 use engine_nvme_spec::{Event, NvmOpcode, Sqe, Status};
 
+use crate::ControllerOptions;
 use crate::backing::{BackingQueue, Commons, Io, Memory, Started};
 use crate::commands::Done;
 use crate::controller::Shared;
@@ -86,6 +87,8 @@ struct Answer {
 pub(crate) struct Scratch {
     pub(crate) region: Arc<Region>,
     pub(crate) view: View,
+    /// Whether a backing did not end what it does to it.
+    pub(crate) busy: bool,
 }
 
 /// Works on some queues, on one thread at a time. Several lie beside each other and share no line.
@@ -117,10 +120,11 @@ pub(crate) struct Processor {
     /// How many operations were waited for.
     pub(crate) steps: u64,
     depth: u32,
+    pub(crate) step_limit: Duration,
     /// Most commands that are fetched in a round, of all queues together.
     pub(crate) round_most: u32,
     /// Whether only the thread that works on it may take what backings have done: some belong to the thread that they
-    /// were first used on.
+    /// were first used on, and give up what is in flight where they find themselves on another.
     pub(crate) stays_on_thread: bool,
     /// How many the last look at a queue fetched.
     taken: u32,
@@ -141,7 +145,7 @@ pub(crate) struct Processor {
 }
 
 impl Processor {
-    pub(crate) fn new(counters: CountersOfOne, depth: u32) -> Self {
+    pub(crate) fn new(counters: CountersOfOne, options: &ControllerOptions, stays_on_thread: bool) -> Self {
         Self {
             view: View::new(),
             runs: Runs::default(),
@@ -161,9 +165,10 @@ impl Processor {
             counters,
             scratch: None,
             steps: 0,
-            depth,
+            depth: options.depth,
+            step_limit: options.step_limit,
             round_most: u32::MAX,
-            stays_on_thread: false,
+            stays_on_thread,
             taken: 0,
             commons: None,
             epoch: Instant::now(),

@@ -296,3 +296,97 @@ pub(crate) fn ring_bytes(entries: u16, completion: bool) -> usize {
     let entry = if completion { COMPLETION } else { SUBMISSION };
     (to_usize(u64::from(entries)) + 1) * entry
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use engine_dma::{AddressSpace, Region};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Promise,
+        /// A command that was promised a place is answered.
+        Keep,
+        Post,
+        /// The host has taken so many of those that lie there, and says so.
+        Take(u32),
+        /// It says what it cannot have: so many more than lie there.
+        Lie(u32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            2 => Just(Step::Promise),
+            2 => Just(Step::Keep),
+            3 => Just(Step::Post),
+            3 => (0_u32..40).prop_map(Step::Take),
+            1 => (1_u32..100_000).prop_map(Step::Lie),
+        ]
+    }
+
+    proptest! {
+        /// Against a list of what lies there: the room is what is left of it, nothing is overwritten that the host has not
+        /// taken, the phase turns with each round, and a head that cannot be changes nothing.
+        #[test]
+        fn completion_queue_agrees_with_a_list(entries in 1_u16..40, steps in prop::collection::vec(step(), 1..300)) {
+            let bytes = ring_bytes(entries, true);
+            let space = AddressSpace::new(1);
+            let region = Region::private(bytes).unwrap();
+            space.map(0, to_u64(region.length()), Arc::clone(&region), 0, Access::ReadWrite).unwrap();
+            let mut view = View::new();
+            view.refresh(&space);
+            let memory = RingMemory::find(&mut view, 0, bytes).unwrap();
+            let mut queue = CompletionQueue::new(1, entries, memory, None);
+            let places = u64::from(entries) + 1;
+            let (mut lying, mut promised) = (VecDeque::new(), 0_u32);
+            // How many were put in, and taken, ever.
+            let (mut put, mut taken) = (0_u64, 0_u64);
+            for step in steps {
+                let left = u32::from(entries) - u32::try_from(lying.len()).unwrap() - promised;
+                prop_assert_eq!(queue.room(), left);
+                match step {
+                    Step::Promise if left > 0 => {
+                        queue.promised += 1;
+                        promised += 1;
+                    }
+                    Step::Keep | Step::Post => {
+                        if matches!(step, Step::Keep) && promised > 0 {
+                            queue.promised -= 1;
+                            promised -= 1;
+                        } else if left == 0 {
+                            continue;
+                        }
+                        let cid = u16::try_from(put % 60_000).unwrap();
+                        let entry = Entry { sq_id: 1, sq_head: 0, cid, status: Status::SUCCESS, dw0: 0 };
+                        queue.post(&entry, false);
+                        lying.push_back(cid);
+                        put += 1;
+                    }
+                    Step::Take(count) => {
+                        let count = to_usize(count.into()).min(lying.len());
+                        lying.drain(..count);
+                        taken += to_u64(count);
+                        prop_assert!(queue.ring(u32::try_from(taken % places).unwrap()));
+                    }
+                    Step::Lie(more) => {
+                        let beyond = to_u64(lying.len()) + u64::from(more);
+                        // So many more may be a place that there is, seen from the other side.
+                        let head = if beyond < places { (taken + beyond) % places } else { places + u64::from(more) };
+                        prop_assert!(!queue.ring(u32::try_from(head).unwrap()));
+                    }
+                    Step::Promise => {}
+                }
+                for (at, cid) in (taken..put).zip(&lying) {
+                    let offset = to_usize(at % places) * COMPLETION + 8;
+                    let second = region.u64s_at(offset, 1).unwrap()[0].load(Ordering::Relaxed);
+                    prop_assert_eq!(second >> 32 & 0xffff, u64::from(*cid));
+                    prop_assert_eq!(second >> 48 & 1 == 1, (at / places).is_multiple_of(2), "the phase of its round");
+                }
+            }
+        }
+    }
+}

@@ -1,11 +1,14 @@
 //! The registers of a controller and the states that they lead through (Base, sections 3.1.4, 3.5 and 3.6).
 
+use std::time::{Duration, Instant};
+
 use engine_nvme_spec::{Aqa, Cap, Cc, Crto, Csts, Shutdown, ShutdownStatus, Version, register};
 
 use crate::ControllerOptions;
 
-/// How long a host should wait for ready, in units of 500 ms.
-const READY_TIMEOUT: u8 = 20;
+/// The unit in which hosts are told how long to wait for ready, and how many are added to what it may take.
+const READY_UNIT: Duration = Duration::from_millis(500);
+const READY_SPARE: u8 = 2;
 /// Largest memory page: `4096 << PAGE_SHIFT_MOST` bytes.
 const PAGE_SHIFT_MOST: u8 = 4;
 
@@ -24,6 +27,24 @@ pub(crate) enum Request {
     SubsystemReset,
 }
 
+/// Which reset sets the registers back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reset {
+    /// CC.EN went to 0.
+    Controller,
+    /// That of the function.
+    Function,
+    /// That of the subsystem.
+    Subsystem,
+}
+
+/// A reset that waits for backings to let go of the host's memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopping {
+    pub(crate) reset: Reset,
+    pub(crate) since: Instant,
+}
+
 /// The registers, without doorbells.
 #[derive(Debug)]
 pub(crate) struct Registers {
@@ -34,6 +55,9 @@ pub(crate) struct Registers {
     asq: u64,
     acq: u64,
     interrupt_mask: u32,
+    /// How long a host should wait for ready.
+    ready: u8,
+    pub(crate) stopping: Option<Stopping>,
 }
 
 /// The admin queues as the registers describe them.
@@ -52,11 +76,13 @@ pub(crate) struct AdminQueues {
 
 impl Registers {
     pub(crate) fn new(options: &ControllerOptions) -> Self {
+        let units = options.quiet_limit.as_nanos().div_ceil(READY_UNIT.as_nanos());
+        let ready = u8::try_from(units).unwrap_or(u8::MAX).saturating_add(READY_SPARE);
         let cap = Cap::default()
             .with_mqes(u16::try_from(options.queue_entries - 1).unwrap_or(u16::MAX))
             .with_cqr(true)
             .with_ams(1)
-            .with_to(READY_TIMEOUT)
+            .with_to(ready)
             .with_dstrd(options.doorbell_stride)
             .with_nssrs(true)
             .with_css(1)
@@ -64,7 +90,7 @@ impl Registers {
             .with_mpsmax(PAGE_SHIFT_MOST)
             .with_crms(1);
         let (cc, csts, aqa) = (Cc::default(), Csts::default(), Aqa::default());
-        Self { cap, cc, csts, aqa, asq: 0, acq: 0, interrupt_mask: 0 }
+        Self { cap, cc, csts, aqa, asq: 0, acq: 0, interrupt_mask: 0, ready, stopping: None }
     }
 
     /// Which vectors are masked.
@@ -98,7 +124,7 @@ impl Registers {
             0x2c => half(self.asq, true),
             register::ACQ => half(self.acq, false),
             0x34 => half(self.acq, true),
-            register::CRTO => Crto::default().with_crwmt(READY_TIMEOUT.into()).0,
+            register::CRTO => Crto::default().with_crwmt(self.ready.into()).0,
             _ => 0,
         }
     }
@@ -183,19 +209,18 @@ impl Registers {
         self.cc.iosqes() == 6 && self.cc.iocqes() == 4
     }
 
-    /// A controller reset: what it leaves of the registers (Base, section 3.7.2). AQA, ASQ and ACQ stay.
-    pub(crate) fn reset(&mut self) {
-        let nssro = self.csts.nssro();
-        self.cc = self.cc.with_en(false);
-        self.csts = Csts::default().with_nssro(nssro);
-        self.interrupt_mask = 0;
-    }
-
-    /// A reset of the function or subsystem: everything as at the beginning.
-    pub(crate) fn reset_all(&mut self, subsystem: bool) {
+    /// What a reset leaves of the registers (Base, section 3.7.2): AQA, ASQ and ACQ stay where it is the controller's,
+    /// and otherwise everything is as at the beginning.
+    pub(crate) fn reset(&mut self, reset: Reset) {
+        (self.interrupt_mask, self.stopping) = (0, None);
+        if reset == Reset::Controller {
+            self.cc = self.cc.with_en(false);
+            self.csts = Csts::default().with_nssro(self.csts.nssro());
+            return;
+        }
         self.cc = Cc::default();
-        self.csts = Csts::default().with_nssro(subsystem);
-        (self.aqa, self.asq, self.acq, self.interrupt_mask) = (Aqa::default(), 0, 0, 0);
+        self.csts = Csts::default().with_nssro(reset == Reset::Subsystem);
+        (self.aqa, self.asq, self.acq) = (Aqa::default(), 0, 0);
     }
 
     /// Says that a shutdown is complete.

@@ -49,6 +49,11 @@ impl Crew {
         Ok(Self { stop, waker: Waker { threads }, members: Mutex::new(members) })
     }
 
+    /// Whether threads work on the controller.
+    pub(crate) fn is_at_work(&self) -> bool {
+        !self.waker.threads.is_empty() && !self.stop.load(Ordering::Acquire)
+    }
+
     pub(crate) fn waker(&self) -> Waker {
         self.waker.clone()
     }
@@ -81,6 +86,11 @@ fn work(inner: &Inner, number: usize, stop: &AtomicBool) {
     let mut idle_since = None;
     while !stop.load(Ordering::Relaxed) {
         if inner.is_idle() {
+            // What it had begun comes to its end, which resets wait for.
+            let mut slot = slot.lock();
+            slot.collect(&inner.shared, Duration::ZERO);
+            slot.let_go(&inner.shared);
+            drop(slot);
             thread::park_timeout(options.nap);
             continue;
         }

@@ -1,6 +1,7 @@
 //! Memory that a device may fill.
 
 use std::fmt;
+use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::slice;
@@ -36,6 +37,15 @@ impl Buffer {
     #[must_use]
     pub fn address(&self) -> NonNull<u8> {
         self.address
+    }
+
+    /// Never lets anybody use its memory again, which a device may still write to; what is left is an empty buffer.
+    #[must_use]
+    pub fn give_up(self) -> Self {
+        let empty = Self { address: self.address, length: 0, pages: 0, arena: Arc::clone(&self.arena) };
+        // With its share in the arena, so that this stays mapped.
+        mem::forget(self);
+        empty
     }
 
     /// The arena that it is a part of.

@@ -379,6 +379,10 @@ impl Controller {
         if self.is_gone() {
             return;
         }
+        if self.assisted {
+            // It tells of nothing before it has worked.
+            self.transport.assist(0, Duration::ZERO);
+        }
         let outcome = inner.admin.registers().check().and_then(|()| inner.admin.events());
         let outcome = outcome.and_then(|events| {
             let count = u16::try_from(events.len()).unwrap_or(u16::MAX);

@@ -217,3 +217,167 @@ impl Lists {
         Some(memory.iova(offset))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine_dma::to_u64;
+    use engine_nvme_spec::SglKind;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{Mock, MockOptions};
+
+    const PLACES: usize = 3;
+
+    /// Memory for the lists of a few commands, and the lists.
+    fn lists(limits: Limits) -> (Shared, Lists) {
+        let page = 1 << limits.page_shift;
+        let start = page;
+        let length = start + PLACES * list_bytes(&limits);
+        let memory = Shared::new(&*Mock::new(MockOptions::default()), length, page).unwrap();
+        (memory, Lists::new(start, PLACES, limits))
+    }
+
+    fn word(memory: &Shared, iova: u64) -> u64 {
+        let mut bytes = [0; 8];
+        memory.read(to_usize(iova - memory.iova(0)), &mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Where a pointer leads, as a controller reads it that was told `length` bytes: a run for each entry.
+    fn walk(memory: &Shared, page: u64, pointer: Pointer, length: u64) -> Vec<(u64, u64)> {
+        let [low, high] = pointer.words;
+        if pointer.flags == SGL {
+            let descriptor = SglDescriptor::from_words([low, high]);
+            if descriptor.kind() == SglKind::DATA_BLOCK {
+                return vec![(descriptor.address, descriptor.length.into())];
+            }
+            assert_eq!(descriptor.kind(), SglKind::LAST_SEGMENT);
+            let places = (descriptor.address..).step_by(16).take(to_usize((descriptor.length / 16).into()));
+            let read = |at| SglDescriptor::from_words([word(memory, at), word(memory, at + 8)]);
+            return places
+                .map(read)
+                .map(|block| {
+                    assert_eq!(block.kind(), SglKind::DATA_BLOCK);
+                    (block.address, block.length.into())
+                })
+                .collect();
+        }
+        let first = length.min(page - low % page);
+        let (mut runs, mut left) = (vec![(low, first)], length - first);
+        if left == 0 {
+            return runs;
+        }
+        if left <= page {
+            assert_eq!(high % page, 0);
+            return [runs, vec![(high, left)]].concat();
+        }
+        for at in (high..).step_by(8) {
+            assert!(at == high || at % page != 0, "a list of the driver's lies in one page");
+            let entry = word(memory, at);
+            assert_eq!(entry % page, 0);
+            runs.push((entry, left.min(page)));
+            left -= left.min(page);
+            if left == 0 {
+                break;
+            }
+        }
+        runs
+    }
+
+    /// The same bytes in as few runs as can be.
+    fn merged(runs: impl IntoIterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
+        let mut merged: Vec<(u64, u64)> = Vec::new();
+        for (address, length) in runs {
+            match merged.last_mut() {
+                Some((start, before)) if *start + *before == address => *before += length,
+                _ => merged.push((address, length)),
+            }
+        }
+        merged
+    }
+
+    fn limits() -> impl Strategy<Value = Limits> {
+        let limits = |(page_shift, pages, sgl)| Limits {
+            page_shift,
+            max_transfer: 1_u32 << (page_shift + pages),
+            sgl,
+        };
+        (12_u32..17, 0_u32..6, any::<bool>()).prop_map(limits)
+    }
+
+    proptest! {
+        /// Whatever was described before at the same place, a pointer leads to the bytes of its run, and what no command
+        /// can move is refused.
+        #[test]
+        fn pointer_to_a_run_leads_to_its_bytes(
+            limits in limits(),
+            runs in prop::collection::vec((0_u64..64, 0_u64..1 << 16, 1_u32..3 << 20, 0_u32..3), 1..20),
+            high in any::<bool>(),
+        ) {
+            let (memory, mut lists) = lists(limits);
+            let page = 1_u64 << limits.page_shift;
+            for (at, within, length, slot) in runs {
+                let iova = at * page + within % page;
+                // As far up as addresses go.
+                let iova = if high { iova.wrapping_sub(70 * page) } else { iova };
+                let run = Run { iova, length };
+                let described = lists.describe(&memory, slot, run);
+                let fits = length <= limits.max_transfer && iova.checked_add(length.into()).is_some();
+                match described {
+                    Ok(pointer) => {
+                        let within_page = iova % page + u64::from(length) <= page;
+                        prop_assert!(iova % 4 == 0 && (fits || within_page));
+                        let walked = merged(walk(&memory, page, pointer, length.into()));
+                        prop_assert_eq!(walked, [(iova, u64::from(length))]);
+                    }
+                    Err(Unfit::Unaligned) => prop_assert!(iova % 4 != 0),
+                    Err(Unfit::TooLong) => prop_assert!(!fits),
+                }
+            }
+        }
+
+        /// Runs that a controller can be told of are, and the pointer leads to their bytes in their order; all others are
+        /// refused.
+        #[test]
+        fn pointer_to_runs_leads_to_their_bytes_in_order(
+            limits in limits(),
+            shapes in prop::collection::vec((0_u64..1000, 0_u64..1 << 14, 0_u64..5, any::<bool>()), 2..12),
+            pages in any::<bool>(),
+            slot in 0_u32..3,
+        ) {
+            let (memory, mut lists) = lists(limits);
+            let page = 1_u64 << limits.page_shift;
+            let last = shapes.len() - 1;
+            let mut runs = Vec::new();
+            for (place, (at, within, count, odd)) in shapes.into_iter().enumerate() {
+                let part = (within * 4) % page;
+                let (start, end) = match (pages, place) {
+                    (true, 0) => (part, page * (count + 1)),
+                    (true, place) if place == last => (0, page * count + part + 4),
+                    (true, _) => (0, page * (count + 1)),
+                    (false, _) => (part + u64::from(odd), part + u64::from(odd) + count * 512),
+                };
+                runs.push(Run { iova: at * 8 * page + start, length: u32::try_from(end - start).unwrap() });
+            }
+            let total: u64 = runs.iter().map(|run| u64::from(run.length)).sum();
+            let aligned = runs.iter().all(|run| run.iova % 4 == 0 && run.length % 4 == 0);
+            let paged = runs.iter().enumerate().all(|(place, run)| {
+                let starts = place == 0 || run.iova % page == 0;
+                let ends = place == last || (run.iova + u64::from(run.length)) % page == 0;
+                starts && ends && run.length > 0
+            });
+            let short = total <= limits.max_transfer.into();
+            let room = !limits.sgl || runs.len() * 16 <= list_bytes(&limits);
+            let described = lists.describe_all(&memory, slot, &runs);
+            prop_assert_eq!(described.is_ok(), aligned && short && room && (limits.sgl || paged), "{:?}", described);
+            if let Ok(pointer) = described {
+                let wanted = runs.iter().map(|run| (run.iova, u64::from(run.length)));
+                let wanted = merged(wanted.filter(|(_, length)| *length > 0));
+                let walked = walk(&memory, page, pointer, total).into_iter().filter(|(_, length)| *length > 0);
+                prop_assert_eq!(merged(walked), wanted);
+                prop_assert!(to_u64(list_bytes(&limits)) <= page);
+            }
+        }
+    }
+}

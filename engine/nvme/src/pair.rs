@@ -403,7 +403,7 @@ impl QueuePair {
             return;
         }
         self.tick = tick;
-        self.ring.set_tick(tick);
+        self.ring.see(tick);
         if self.controller.is_assisted() {
             self.controller.look_after();
         }

@@ -306,9 +306,9 @@ impl Worker {
         }
         let Some(Owned { active, owner, held }) = self.requests.remove(number) else { return };
         let completion =
-            if held { active.abandon(errno::ENODEV, &mut Pool::new(0, 0)) } else { Some(active.complete()) };
+            if held { active.abandon(errno::ENODEV, &mut Pool::new(0, 0)) } else { active.complete() };
         if let Some(finished) = self.owners.get_mut(owner) {
-            finished.extend(completion);
+            finished.push_back(completion);
         }
     }
 }

@@ -229,8 +229,7 @@ impl RingQueue {
         self.crowded.clear();
         let mut substitutes = Pool::new(0, 0);
         for active in self.requests.drain() {
-            let completion = active.abandon(errno, &mut substitutes);
-            self.finished.extend(completion);
+            self.finished.push_back(active.abandon(errno, &mut substitutes));
         }
         if let Err(error) = self.renew() {
             tracing::error!(%error, "no new io_uring after one failed");

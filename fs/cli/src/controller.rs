@@ -1,20 +1,18 @@
 //! `homifs controller`: devices as namespaces of an NVMe controller behind a vfio-user socket.
 
 mod control;
-mod door;
 mod namespaces;
 
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine_controller::{Controller, ControllerOptions, Subsystem};
+use engine_controller::{Controller, ControllerOptions, PciDoor, Subsystem};
 use engine_vfio_user::Server;
 use engine_vfio_user::pci::PciDevice;
 use homifs_options::MountOptions;
 
 use crate::arguments;
-use crate::controller::door::Door;
 use crate::controller::namespaces::Served;
 use crate::failure::Failure;
 use crate::{Result, daemon, logging};
@@ -56,7 +54,7 @@ fn serve(arguments: &arguments::Controller, subsystem: Arc<Subsystem>) -> Result
         ..ControllerOptions::default()
     };
     let controller = Controller::new(options, subsystem).map_err(|error| Failure::controller(&error))?;
-    let door = Door::new(controller, !arguments.no_mapped_doorbells);
+    let door = PciDoor::new(controller, !arguments.no_mapped_doorbells);
     let server = Server::start(&arguments.socket, Arc::new(PciDevice::new(door)));
     server.map_err(|error| with_advice(&arguments.socket, &error))
 }

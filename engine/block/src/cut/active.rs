@@ -1,7 +1,5 @@
 //! A request on its way: what of it was started, what is still out, what went wrong.
 
-use std::mem;
-
 use engine_dma::{Buffer, Pool, to_u64};
 
 use super::{Command, Geometry};
@@ -94,13 +92,14 @@ impl Active {
     }
 
     /// Ends a request whose memory the device may still write to: that memory is leaked, and the completion carries
-    /// other memory of the same length. None where there is no memory at all.
-    pub fn abandon(self, errno: i32, substitutes: &mut Pool) -> Option<Completion> {
+    /// other memory of the same length; an empty buffer where there is none.
+    pub fn abandon(self, errno: i32, substitutes: &mut Pool) -> Completion {
         let error = whole(&self.request, errno);
-        let tag = self.request.tag;
-        let buffer = substitutes.take(self.request.buffer.len()).ok();
-        mem::forget(self.request.buffer);
-        Some(Completion { tag, buffer: buffer?, result: Err(error) })
+        let Request { tag, buffer, .. } = self.request;
+        let length = buffer.len();
+        let empty = buffer.give_up();
+        let buffer = substitutes.take(length).unwrap_or(empty);
+        Completion { tag, buffer, result: Err(error) }
     }
 
     /// The memory that it goes to.
@@ -147,5 +146,48 @@ pub fn whole(request: &Request, errno: i32) -> IoError {
         offset: first.map_or(0, |piece| piece.device_offset),
         length: first.map_or(0, |piece| to_u64(piece.length)),
         errno,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use engine_dma::{Arena, ArenaSource};
+
+    use super::*;
+    use crate::Pieces;
+
+    /// A machine that is out of memory.
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl ArenaSource for Nothing {
+        fn arena(&self, _length: usize) -> io::Result<Arena> {
+            Err(io::ErrorKind::OutOfMemory.into())
+        }
+    }
+
+    fn active(pool: &mut Pool) -> Active {
+        let buffer = pool.take(4096).unwrap();
+        let pieces = Pieces::from_slice(&[Piece { device_offset: 512, buffer_offset: 0, length: 4096 }]);
+        Active::accept(Request { tag: 7, buffer, pieces }, 1 << 20).unwrap()
+    }
+
+    #[test]
+    fn request_abandoned_completes_with_memory_or_without_and_its_own_is_never_used_again() {
+        for (substitutes, length) in [(Pool::new(0, 0), 4096), (Pool::of(Arc::new(Nothing), 4096, 1), 0)] {
+            let (mut pool, mut substitutes) = (Pool::new(8192, 1), substitutes);
+            let active = active(&mut pool);
+            let address = active.buffer().address();
+            let completion = active.abandon(19, &mut substitutes);
+            assert_eq!((completion.tag, completion.buffer.len()), (7, length));
+            let error = IoError { operation: Operation::Read, offset: 512, length: 4096, errno: 19 };
+            assert_eq!(completion.result, Err(error));
+            drop(completion);
+            let later = [pool.take(4096).unwrap(), pool.take(4096).unwrap()];
+            assert!(later.iter().all(|buffer| buffer.address() != address), "{length}");
+        }
     }
 }

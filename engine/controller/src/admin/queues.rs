@@ -1,15 +1,10 @@
 //! Making and deleting I/O queues (Base, sections 5.2.1 to 5.2.4).
 
-use std::time::Duration;
-
 use engine_nvme_spec::{Sqe, Status, admin};
 
 use crate::controller::Inner;
 use crate::processor::Processor;
 use crate::queue::{CompletionQueue, RingMemory, SubmissionQueue, ring_bytes};
-
-/// How long deleting a submission queue waits for its commands.
-const DELETE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Which I/O queues there are.
 #[derive(Debug)]
@@ -165,7 +160,14 @@ impl Inner {
         let (queue, _) = queue_and_size(sqe);
         let completion_queue = self.completion_queue_of(queue).ok_or(Status::INVALID_QUEUE_ID.final_())?;
         let slot = self.slot(completion_queue).ok_or(Status::INTERNAL_ERROR)?;
-        slot.lock().remove_submission_queue(&self.shared, queue, DELETE_LIMIT);
+        slot.lock().forget_submissions(queue);
+        let limit = self.shared.options.quiet_limit;
+        if !self.settle(&[slot], self.is_own(slot), limit, |slot| slot.in_flight_of(queue) == 0) {
+            tracing::error!(queue, "a backing does not end what it does for a queue that is to be deleted");
+            self.shared.fail();
+            return Err(Status::INTERNAL_ERROR.final_());
+        }
+        slot.lock().remove_submission_queue(&self.shared, queue);
         if let Some(place) = self.queues.lock().submission_queues.get_mut(usize::from(queue) - 1) {
             *place = None;
         }

@@ -122,11 +122,11 @@ impl Processor {
         space.map(0, length, Arc::clone(&region), 0, access).map_err(|_| Status::INTERNAL_ERROR)?;
         let mut view = View::new();
         view.refresh(&space);
-        Ok(Scratch { region, view })
+        Ok(Scratch { region, view, busy: false })
     }
 
-    /// Gives the memory back for the next command.
+    /// Gives the memory back for the next command, unless a backing may still write to it.
     pub(crate) fn give_back(&mut self, scratch: Scratch) {
-        self.scratch = Some(scratch);
+        self.scratch = Some(scratch).filter(|scratch| !scratch.busy);
     }
 }

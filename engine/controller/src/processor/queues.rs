@@ -1,7 +1,5 @@
 //! Queues that come and go, and the end of what is in flight when they do.
 
-use std::time::{Duration, Instant};
-
 use engine_dma::to_usize;
 use engine_nvme_spec::Status;
 
@@ -16,7 +14,7 @@ impl Processor {
     }
 
     /// How many commands of one submission queue are with backings.
-    pub(super) fn in_flight_of(&self, sq_id: u16) -> usize {
+    pub(crate) fn in_flight_of(&self, sq_id: u16) -> usize {
         let of = |pending: &&Pending| pending.sq_id == sq_id && !pending.orphaned;
         self.pending.iter().flatten().filter(of).count()
     }
@@ -36,16 +34,17 @@ impl Processor {
         self.submission_queues.sort_by_key(|queue| queue.priority);
     }
 
-    /// Takes a submission queue away once its commands are answered, for which it waits at most `limit`; what is not
-    /// answered by then never is. Commands that were not fetched are forgotten (Base, section 3.3.1.3).
-    pub(crate) fn remove_submission_queue(&mut self, shared: &Shared, id: u16, limit: Duration) {
-        let start = Instant::now();
+    /// Forgets the commands of a submission queue that were not fetched (Base, section 3.3.1.3).
+    pub(crate) fn forget_submissions(&mut self, id: u16) {
         if let Some(queue) = self.submission_queues.iter_mut().find(|queue| queue.id == id) {
             queue.head = queue.tail;
         }
-        while !self.stays_on_thread && self.in_flight_of(id) > 0 && start.elapsed() < limit {
-            self.collect(shared, Duration::from_millis(10));
-        }
+    }
+
+    /// Takes a submission queue away. Commands that are still with backings are answered as aborted, which they must
+    /// not be where the host takes that for the end of what is done to their memory.
+    pub(crate) fn remove_submission_queue(&mut self, shared: &Shared, id: u16) {
+        self.forget_submissions(id);
         for held in self.held.extract_if(.., |held| held.answer.sq_id == id).collect::<Vec<_>>() {
             self.give_held(Answer { status: Status::ABORTED_SQ_DELETION, ..held.answer });
         }
@@ -79,22 +78,23 @@ impl Processor {
         true
     }
 
-    /// Ends everything, as a reset does: nothing is answered any more, and what backings still do reaches no memory of
-    /// the host once this returns, unless they did not come to an end within `limit`.
-    pub(crate) fn reset(&mut self, shared: &Shared, limit: Duration) {
+    /// Answers nothing any more, and fetches nothing.
+    pub(crate) fn begin_reset(&mut self) {
         self.submission_queues.clear();
         self.completion_queues.clear();
         self.held.clear();
         for pending in self.pending.iter_mut().flatten() {
             pending.orphaned = true;
         }
-        let start = Instant::now();
-        while self.in_flight() > 0 && start.elapsed() < limit {
-            self.collect(shared, Duration::from_millis(10));
-        }
-        if self.in_flight() > 0 {
-            tracing::error!(commands = self.in_flight(), "a backing did not come to an end before a reset");
-        }
+    }
+
+    /// Whether no backing does anything, so that no memory of the host is reached.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.in_flight() == 0 && self.served.iter().flatten().all(|served| served.queue.in_flight() == 0)
+    }
+
+    /// Lets go of everything, as the end of a reset.
+    pub(crate) fn end_reset(&mut self) {
         self.view.release();
         self.namespaces.release();
         self.served.clear();

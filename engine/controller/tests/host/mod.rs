@@ -1,8 +1,9 @@
 //! A host that builds every entry by hand: what a driver is under its manners.
 #![allow(dead_code, reason = "each test program uses what it needs")]
 
+pub(crate) mod held;
 mod memory;
-mod ring;
+pub(crate) mod ring;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -242,7 +242,7 @@ impl World {
             End::ResetSubsystem => {
                 self.controller.write_register(register::NSSR, &register::NSSR_RESET.to_le_bytes());
             }
-            End::Reset => self.controller.reset(),
+            End::Reset => assert!(self.controller.reset(), "backings in memory let go at once"),
             End::Nothing => return,
         }
         self.host.forget();
@@ -361,8 +361,7 @@ impl World {
                 "bytes behind a namespace changed"
             );
         }
-        self.controller.reset();
-        assert!(self.controller.unmap_all(), "the controller did not let go of all memory");
+        assert!(self.controller.reset() && self.controller.unmap_all(), "the controller did not let go of all memory");
         self.memory.check(SECRET);
         self.host.answered
     }

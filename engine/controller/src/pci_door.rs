@@ -1,11 +1,12 @@
-//! A controller as the PCI function that vfio-user serves.
+//! The door for drivers elsewhere: a controller as the PCI function that vfio-user serves.
 
 use std::sync::Arc;
 
-use engine_controller::Controller;
 use engine_transport::Interrupt;
 use engine_vfio_user::pci::{Identity, NVME_CLASS, PciFunction};
 use engine_vfio_user::{ClientMemory, Errno, MappableArea};
+
+use crate::Controller;
 
 /// Where doorbells start in BAR0 (NVMe over PCIe Transport Specification, section 3.1.2).
 const DOORBELLS: u64 = 0x1000;
@@ -14,15 +15,17 @@ const DOORBELLS: u64 = 0x1000;
 const VENDOR: u16 = 0x1b36;
 const DEVICE: u16 = 0x0010;
 
-/// A controller behind a PCI function.
+/// A controller behind a PCI function. It needs threads of its own: nobody here lends it one.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub struct PciDoor {
     controller: Arc<Controller>,
     maps_doorbells: bool,
 }
 
-impl Door {
-    pub(crate) fn new(controller: Arc<Controller>, maps_doorbells: bool) -> Self {
+impl PciDoor {
+    /// A door to `controller`, whose clients may map its doorbells where `maps_doorbells`; otherwise each is a message.
+    #[must_use]
+    pub fn new(controller: Arc<Controller>, maps_doorbells: bool) -> Self {
         Self { controller, maps_doorbells }
     }
 }
@@ -31,7 +34,7 @@ fn place(offset: u64) -> Result<u32, Errno> {
     u32::try_from(offset).map_err(|_| Errno::INVAL)
 }
 
-impl PciFunction for Door {
+impl PciFunction for PciDoor {
     fn identity(&self) -> Identity {
         Identity {
             vendor: VENDOR,
@@ -90,7 +93,6 @@ impl PciFunction for Door {
     }
 
     fn reset(&self) -> Result<(), Errno> {
-        self.controller.reset();
-        Ok(())
+        if self.controller.reset() { Ok(()) } else { Err(Errno::BUSY) }
     }
 }
