@@ -13,6 +13,7 @@ mod cuda;
 mod error;
 mod extent;
 mod file;
+mod live;
 mod many;
 
 use pyo3::prelude::*;
@@ -29,6 +30,8 @@ mod _homifs {
     use crate::extent::Extent;
     #[pymodule_export]
     use crate::file::{File, open};
+    #[pymodule_export]
+    use crate::live::{MountSnapshot, snapshot};
     #[pymodule_export]
     use crate::many::read_many;
 }

@@ -154,6 +154,22 @@ class Reading(unittest.TestCase):
 
 
 class Devices(unittest.TestCase):
+    def test_files_of_a_snapshot_lie_in_one_tensor_on_a_device(self) -> None:
+        try:
+            import torch
+        except ImportError:
+            self.skipTest("torch is not installed")
+        if not torch.cuda.is_available():
+            self.skipTest("torch sees no CUDA device")
+        snapshot = homifs.snapshot(LARGE.parent)
+        paths = [path for path in snapshot if snapshot.size(path) < 64 << 20]
+        tensor = torch.zeros(snapshot.room(paths, align=16), dtype=torch.uint8, device="cuda")
+        places = snapshot.read_into(tensor, paths, align=16)
+        here = tensor.cpu().numpy().tobytes()
+        for path, place in zip(paths, places, strict=True):
+            content = (LARGE.parent / path).read_bytes()
+            self.assertEqual(here[place : place + len(content)], content)
+
     def test_device_memory_is_filled_or_its_absence_told(self) -> None:
         with homifs.open(LARGE) as file:
             try:
@@ -328,6 +344,52 @@ class Snapshots(unittest.TestCase):
         with self.assertRaises(homifs.Error) as caught:
             homifs.Snapshot(ELSEWHERE)
         self.assertEqual(caught.exception.errno, errno.EINVAL)
+
+
+class MountSnapshots(unittest.TestCase):
+    def test_every_file_reads_through_it_as_read_gives_it(self) -> None:
+        directory = LARGE.parent
+        snapshot = homifs.snapshot(directory)
+        paths = snapshot.paths()
+        there = [path.relative_to(directory) for path in FILES if path.is_relative_to(directory)]
+        self.assertEqual(set(there), set(paths))
+        self.assertEqual((snapshot.path_served, snapshot.left_out, snapshot.held), ("queues", 0, True))
+        self.assertEqual((len(snapshot), set(snapshot)), (len(paths), set(paths)))
+        self.assertEqual(snapshot.total_size, sum(snapshot.sizes()))
+        small = [path for path, size in zip(paths, snapshot.sizes(), strict=True) if size < MOST]
+        self.assertTrue(small)
+        for path in small:
+            self.assertEqual(snapshot.size(path), (directory / path).stat().st_size)
+            self.assertEqual(snapshot.read(str(path)), (directory / path).read_bytes())
+
+    def test_files_lie_in_one_memory_with_nothing_written_between(self) -> None:
+        directory = LARGE.parent
+        snapshot = homifs.snapshot(str(directory))
+        small = [path for path, size in zip(snapshot.paths(), snapshot.sizes(), strict=True) if size < MOST]
+        for align in (1, 64):
+            room = snapshot.room(small, align=align)
+            memory = bytearray(b"\xaa" * (room + 3))
+            places = snapshot.read_into(memory, small, align=align)
+            expected = bytearray(b"\xaa" * (room + 3))
+            for path, place in zip(small, places, strict=True):
+                self.assertEqual(place % align, 0)
+                content = (directory / path).read_bytes()
+                expected[place : place + len(content)] = content
+            self.assertEqual(memory, expected)
+        self.assertEqual(snapshot.read_into(bytearray(), []), [])
+
+    def test_what_cannot_be_is_refused(self) -> None:
+        snapshot = homifs.snapshot(MOUNT / "times")
+        some = next(path for path in snapshot if snapshot.size(path) > 0)
+        for call, error in (
+            (lambda: snapshot.read("no such file"), KeyError),
+            (lambda: snapshot.read_into(bytearray(), [some]), ValueError),
+            (lambda: snapshot.read_into(bytearray(10), [some], align=0), ValueError),
+            (lambda: homifs.snapshot(LARGE), homifs.Error),
+            (lambda: homifs.snapshot(ELSEWHERE.parent), homifs.Error),
+        ):
+            with self.assertRaises(error):
+                call()
 
 
 if __name__ == "__main__":

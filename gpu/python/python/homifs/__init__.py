@@ -5,10 +5,14 @@
         file.path_served                    # "queues"
         file.read_into(numpy_array)         # or a bytearray, a memoryview, a torch tensor's .numpy(),
                                             # or an array of CuPy or PyTorch on a CUDA device
+    files = homifs.snapshot("/mnt/data/images")     # all of them, none is opened
+    places = files.read_into(tensor, files.paths())
 
 docs/CLIENTS.md of the project tells the rest.
 """
 
-from ._homifs import CudaBytes, Error, Extent, File, Snapshot, SnapshotFile, open, read_many
+from ._homifs import CudaBytes, Error, Extent, File, MountSnapshot, Snapshot, SnapshotFile, open, read_many, snapshot
 
-__all__ = ["CudaBytes", "Error", "Extent", "File", "Snapshot", "SnapshotFile", "open", "read_many"]
+__all__ = [
+    "CudaBytes", "Error", "Extent", "File", "MountSnapshot", "Snapshot", "SnapshotFile", "open", "read_many", "snapshot"
+]  # fmt: skip

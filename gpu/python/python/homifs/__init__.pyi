@@ -103,6 +103,49 @@ def read_many(ranges: Iterable[tuple[File, int, int | Buffer | _CudaArray]]) -> 
     A range is (file, offset, length), which gives a bytearray, or (file, offset, buffer), which fills the buffer and gives
     the number of bytes. No two buffers may overlap. Raises Error for the first range that failed."""
 
+def snapshot(directory: _StrPath) -> MountSnapshot:
+    """Takes a snapshot of all regular files below a directory of a mount, as far as they may be read.
+
+    From then on none of them has to be opened: all are read through one namespace. Error with EDQUOT where the tree is larger
+    than the mount's option client_snapshots allows."""
+
+@final
+class MountSnapshot:
+    """All files of a directory of a mount, as they were when the snapshot was taken: paths relative to the directory."""
+
+    @property
+    def directory(self) -> Path:
+        """The directory that it was taken of."""
+    @property
+    def path_served(self) -> Literal["queues"]:
+        """Which path serves it: nothing but queues does."""
+    @property
+    def total_size(self) -> int:
+        """Bytes of all files together."""
+    @property
+    def left_out(self) -> int:
+        """Files and directories that are left out, since they may not be read or are damaged."""
+    @property
+    def held(self) -> bool:
+        """Whether nothing was taken back; reading what was raises Error with ESTALE."""
+    def paths(self) -> list[Path]:
+        """The paths of all files, in the snapshot's order."""
+    def sizes(self) -> list[int]:
+        """Bytes of all files, in the same order."""
+    def size(self, path: _StrPath) -> int:
+        """Bytes of a file. KeyError where there is no such file."""
+    def room(self, paths: Iterable[_StrPath], *, align: int = 1) -> int:
+        """Bytes of memory that read_into needs for these files."""
+    def read(self, path: _StrPath) -> bytes:
+        """All bytes of a file."""
+    def read_into(self, buffer: Buffer | _CudaArray, paths: Iterable[_StrPath], *, align: int = 1) -> list[int]:
+        """Reads whole files into one memory, each at a multiple of align behind the one before; where each begins.
+
+        ValueError where the memory is too small for them; Error for the first file that failed."""
+    def __len__(self) -> int: ...
+    def __contains__(self, path: _StrPath, /) -> bool: ...
+    def __iter__(self) -> Iterator[Path]: ...
+
 @final
 class CudaBytes:
     """Bytes in the memory of a CUDA device, freed with this: cupy.asarray and torch.as_tensor take it."""
