@@ -47,7 +47,8 @@ pub(crate) struct Client {
     ledger: Arc<Ledger>,
     account: Arc<Account>,
     held: Mutex<Held>,
-    scribes: Mutex<Option<Arc<Scribes>>>,
+    /// Carry out what may block.
+    scribes: Arc<Scribes>,
 }
 
 /// What a client was given.
@@ -111,7 +112,7 @@ impl Client {
             ledger,
             account,
             held,
-            scribes: Mutex::default(),
+            scribes: Arc::default(),
         };
         client.set_state(STATE_SERVING);
         Ok(client)
@@ -311,9 +312,7 @@ impl Client {
         }
         tracing::error!(client = self.id, "commands of a client do not end");
         // What it asked to have written and nobody began is not: it was told of nothing.
-        if let Some(scribes) = &*self.scribes.lock() {
-            scribes.give_up();
-        }
+        self.scribes.give_up();
         while !self.queues.drain() && !stop() {}
     }
 }

@@ -41,6 +41,23 @@ pub(crate) struct Tail {
     pub(crate) target: Windows,
 }
 
+/// Bytes that no queue to the device brings: an extent that is smaller than what it reads by itself, or does not lie there
+/// as it is. Bringing them may block.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    source: AsideSource,
+    /// Where they go.
+    target: Windows,
+}
+
+#[derive(Debug)]
+enum AsideSource {
+    /// From this byte of the device on.
+    Device(u64),
+    /// From the metadata reader: a file's extent, from this byte of the file on.
+    Special(Ino, Extent, u64),
+}
+
 /// Most commands read one range.
 pub(crate) type Ranges = SmallVec<[RangeRequest; 1]>;
 
@@ -53,6 +70,7 @@ pub(crate) struct Parts<'a> {
     length: usize,
     pub(crate) ranges: Ranges,
     pub(crate) tails: Vec<Tail>,
+    pub(crate) asides: Vec<Aside>,
 }
 
 /// Where bytes come from.
@@ -69,7 +87,7 @@ impl<'a> Parts<'a> {
     /// two.
     pub(crate) fn new(homifs: &'a Homifs, block: u32, windows: Windows, length: u64) -> Self {
         let (block, length) = (block.into(), to_usize(length));
-        Self { homifs, block, windows, length, ranges: Ranges::new(), tails: Vec::new() }
+        Self { homifs, block, windows, length, ranges: Ranges::new(), tails: Vec::new(), asides: Vec::new() }
     }
 
     /// Reads `length` bytes of a file from `offset` on, both whole blocks, into the command's memory from byte `place` on.
@@ -124,29 +142,17 @@ impl<'a> Parts<'a> {
                 Ok(())
             }
             Source::Zeros => fill_zeros(&self.take(place, to_usize(length))),
-            _ => {
-                let mut bytes = vec![0; to_usize(length)];
-                self.fetch(contents, run, source, &mut bytes)?;
-                copy_in(&self.take(place, bytes.len()), &bytes)
+            Source::Device(start) => {
+                let source = AsideSource::Device(start);
+                let target = self.take(place, to_usize(length));
+                self.asides.push(Aside { source, target });
+                Ok(())
             }
-        }
-    }
-
-    /// Reads now: extents smaller than what the device reads by itself, and those that are not on the device as they are.
-    fn fetch(
-        &self,
-        contents: &impl Contents,
-        run: &Run,
-        source: &Source,
-        bytes: &mut [u8],
-    ) -> Result<(), Status> {
-        let failed = Status::UNRECOVERED_READ_ERROR;
-        match source {
-            Source::Zeros => Ok(()),
-            Source::Device(start) => self.homifs.device().read_at(*start, bytes).map_err(|_| failed),
             Source::Special(extent) => {
-                let volume = self.homifs.volume();
-                volume.read_special(contents.ino(), extent, run.offset, bytes).map(drop).map_err(|_| failed)
+                let source = AsideSource::Special(contents.ino(), extent, run.offset);
+                let target = self.take(place, to_usize(length));
+                self.asides.push(Aside { source, target });
+                Ok(())
             }
         }
     }
@@ -170,10 +176,12 @@ impl<'a> Parts<'a> {
                     self.tails.push(Tail { block, target });
                 }
                 Source::Zeros => fill_zeros(&target)?,
-                _ => {
-                    let mut bytes = vec![0; to_usize(run.length)];
-                    self.fetch(contents, &run, &source, &mut bytes)?;
-                    copy_in(&target, &bytes)?;
+                Source::Device(start) => {
+                    self.asides.push(Aside { source: AsideSource::Device(start), target });
+                }
+                Source::Special(extent) => {
+                    let source = AsideSource::Special(contents.ino(), extent, run.offset);
+                    self.asides.push(Aside { source, target });
                 }
             }
         }
@@ -190,10 +198,27 @@ impl<'a> Parts<'a> {
     }
 }
 
-impl Tail {
-    /// How many bytes the file has of the block.
-    pub(crate) fn kept(&self) -> usize {
-        self.target.iter().map(|window| window.length).sum()
+impl From<Tail> for Aside {
+    fn from(tail: Tail) -> Self {
+        Self { source: AsideSource::Device(tail.block), target: tail.target }
+    }
+}
+
+impl Aside {
+    /// Brings the bytes; blocks meanwhile.
+    pub(crate) fn bring(&self, homifs: &Homifs) -> Result<(), Status> {
+        let mut bytes = vec![0; self.target.iter().map(|window| window.length).sum()];
+        let failed = Status::UNRECOVERED_READ_ERROR;
+        match &self.source {
+            AsideSource::Device(start) => {
+                homifs.device().read_at(*start, &mut bytes).map_err(|_| failed)?;
+            }
+            AsideSource::Special(ino, extent, offset) => {
+                let volume = homifs.volume();
+                volume.read_special(*ino, extent, *offset, &mut bytes).map_err(|_| failed)?;
+            }
+        }
+        copy_in(&self.target, &bytes)
     }
 }
 

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use crate::ledger::FileTally;
 use crate::parts::Parts;
+use crate::scribes::Scribes;
 use crate::share::Share;
 
 /// Of a command that comes next, so many bytes are asked for while another one's are copied: enough for the processor's
@@ -158,15 +159,18 @@ impl Common {
 
 /// Something open as a backing.
 #[derive(Debug, Clone)]
-pub(crate) struct ServedBacking(pub(crate) Arc<dyn Served>);
+pub(crate) struct ServedBacking {
+    pub(crate) served: Arc<dyn Served>,
+    pub(crate) scribes: Arc<Scribes>,
+}
 
 impl Backing for ServedBacking {
     fn size(&self) -> u64 {
-        self.0.size()
+        self.served.size()
     }
 
     fn block(&self) -> u32 {
-        self.0.common().block
+        self.served.common().block
     }
 
     fn is_read_only(&self) -> bool {
@@ -174,7 +178,7 @@ impl Backing for ServedBacking {
     }
 
     fn describe(&self) -> String {
-        self.0.describe()
+        self.served.describe()
     }
 
     fn queue(&self, depth: u32) -> Result<Box<dyn BackingQueue>, ControllerError> {
@@ -186,20 +190,20 @@ impl Backing for ServedBacking {
         depth: u32,
         commons: &mut Commons,
     ) -> Result<Box<dyn BackingQueue>, ControllerError> {
-        let device = self.0.common().homifs.shared_device();
-        let share = Share::of(commons, device, depth)?;
+        let device = self.served.common().homifs.shared_device();
+        let share = Share::of(commons, &self.served.common().homifs, &self.scribes, depth)?;
         Ok(Box::new(ServedQueue {
-            served: Arc::clone(&self.0),
+            served: Arc::clone(&self.served),
             memory: device.copies_now().then(|| Arc::clone(device)),
             share,
-            under_way: self.0.common().worker(),
+            under_way: self.served.common().worker(),
             in_flight: 0,
             bucket: BitBucket::default(),
         }))
     }
 
     fn tally(&self) -> Option<Arc<Tally>> {
-        Some(self.0.common().tally.shard())
+        Some(self.served.common().tally.shard())
     }
 }
 
@@ -240,10 +244,11 @@ impl ServedQueue {
         let common = self.served.common();
         let mut parts = Parts::new(&common.homifs, common.device_block, windows, io.length);
         self.served.gather(io.offset, io.length, &mut parts)?;
-        if parts.ranges.is_empty() && parts.tails.is_empty() {
+        if parts.ranges.is_empty() && parts.tails.is_empty() && parts.asides.is_empty() {
             return Ok(Started::Done(Status::SUCCESS));
         }
-        self.share.lock().start(common.number, io.token, parts.ranges, parts.tails);
+        let Parts { ranges, tails, asides, .. } = parts;
+        self.share.lock().start(common.number, io.token, ranges, tails, asides);
         self.in_flight += 1;
         Ok(Started::Pending)
     }

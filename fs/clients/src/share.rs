@@ -12,16 +12,19 @@ use engine_block::{
 use engine_controller::{Commons, ControllerError};
 use engine_dma::{Mapping, Region, to_u64, to_usize};
 use engine_nvme_spec::Status;
+use homifs_core::Homifs;
 use parking_lot::Mutex;
 
-use crate::parts::{Ranges, Tail, copy_in};
+use crate::parts::{Aside, Ranges, Tail};
+use crate::scribes::{Answers, Scribes, Task, Work};
 
-/// Blocks that files end in, which are read into memory of ours at a time; others wait for none and are read at once.
+/// Blocks that files end in, which are read into memory of ours at a time; others wait for none, but for a scribe.
 const TAILS: usize = 64;
 
 /// The engine's queue, and who of its users waits for what.
 #[derive(Debug)]
 pub(crate) struct Share {
+    homifs: Arc<Homifs>,
     device: Arc<dyn BlockDevice>,
     ranges: Box<dyn RangeQueue>,
     /// Ranges that found no room.
@@ -33,6 +36,11 @@ pub(crate) struct Share {
     over: Vec<(u32, u64, Status)>,
     /// Memory of ours for the blocks that files end in, made when the first is read.
     bounce: Option<Bounce>,
+    scribes: Arc<Scribes>,
+    /// How many operations wait for scribes, and what those have done.
+    with_scribes: usize,
+    answers: Arc<Answers>,
+    answered: Vec<(u64, Status)>,
 }
 
 /// A command of a client that reads some ranges.
@@ -88,13 +96,16 @@ impl Share {
     /// The share of a worker, made where it has none.
     pub(crate) fn of(
         commons: &mut Commons,
-        device: &Arc<dyn BlockDevice>,
+        homifs: &Arc<Homifs>,
+        scribes: &Arc<Scribes>,
         depth: u32,
     ) -> Result<Arc<Mutex<Self>>, ControllerError> {
         if let Some(share) = commons.as_ref().and_then(|any| any.downcast_ref::<Arc<Mutex<Self>>>()) {
             return Ok(Arc::clone(share));
         }
+        let device = homifs.shared_device();
         let share = Self {
+            homifs: Arc::clone(homifs),
             device: Arc::clone(device),
             ranges: device.ranges(depth)?,
             backlog: VecDeque::new(),
@@ -103,6 +114,10 @@ impl Share {
             completed: Vec::new(),
             over: Vec::new(),
             bounce: None,
+            scribes: Arc::clone(scribes),
+            with_scribes: 0,
+            answers: Arc::default(),
+            answered: Vec::new(),
         };
         let share = Arc::new(Mutex::new(share));
         *commons = Some(Box::new(Arc::clone(&share)) as Box<dyn Any + Send>);
@@ -110,14 +125,22 @@ impl Share {
     }
 
     /// Starts the reads of one command, at least one; the tags of ranges are set here.
-    pub(crate) fn start(&mut self, file: u32, token: u64, ranges: Ranges, tails: Vec<Tail>) {
+    pub(crate) fn start(
+        &mut self,
+        file: u32,
+        token: u64,
+        ranges: Ranges,
+        tails: Vec<Tail>,
+        mut asides: Vec<Aside>,
+    ) {
         let mut operation = Operation { file, token, left: 0, status: Status::SUCCESS, tails: Vec::new() };
         let place = self.free.pop().unwrap_or_else(|| {
             self.operations.push(None);
             self.operations.len() - 1
         });
         let tag = to_u64(place);
-        if tails.is_empty() && ranges.len() == 1 && self.backlog.is_empty() && self.ranges.has_room() {
+        let plain = tails.is_empty() && asides.is_empty() && ranges.len() == 1;
+        if plain && self.backlog.is_empty() && self.ranges.has_room() {
             operation.left = 1;
             self.operations[place] = Some(operation);
             for mut range in ranges {
@@ -133,32 +156,26 @@ impl Share {
             self.backlog.push_back(RangeRequest { tag, ..range });
         }
         for tail in tails {
-            self.start_tail(&mut operation, tag, tail);
+            asides.extend(self.start_tail(&mut operation, tag, tail).map(Aside::from));
         }
-        if operation.left == 0 {
-            self.over.push((file, token, operation.status));
-            self.free.push(place);
-            return;
+        if !asides.is_empty() {
+            operation.left += 1;
+            self.with_scribes += 1;
+            let work = Work::Asides { homifs: Arc::clone(&self.homifs), asides };
+            self.scribes.add(Task { work, token: tag, answers: Arc::clone(&self.answers) });
         }
         self.operations[place] = Some(operation);
         self.push();
     }
 
-    fn start_tail(&mut self, operation: &mut Operation, tag: u64, tail: Tail) {
+    /// Has a tail read into memory of ours; gives it back where there is no more.
+    fn start_tail(&mut self, operation: &mut Operation, tag: u64, tail: Tail) -> Option<Tail> {
         let block = self.device.info().logical_block.max(512);
         if self.bounce.is_none() {
             self.bounce = Bounce::new(block);
         }
         let slot = self.bounce.as_mut().and_then(|bounce| bounce.free.pop());
-        let (Some(bounce), Some(slot)) = (&self.bounce, slot) else {
-            let mut bytes = vec![0; tail.kept()];
-            let read = self.device.read_at(tail.block, &mut bytes);
-            let read = read.map_err(|_| Status::UNRECOVERED_READ_ERROR);
-            if let Err(status) = read.and_then(|_| copy_in(&tail.target, &bytes)) {
-                operation.status = status;
-            }
-            return;
-        };
+        let (Some(bounce), Some(slot)) = (&self.bounce, slot) else { return Some(tail) };
         let memory = Windows::from_iter([bounce.window(slot)]);
         let (offset, length) = (tail.block, u64::from(block));
         self.backlog.push_back(RangeRequest {
@@ -170,6 +187,7 @@ impl Share {
         });
         operation.tails.push(Bounced { slot, target: tail.target });
         operation.left += 1;
+        None
     }
 
     /// Hands over what there is room for.
@@ -189,11 +207,17 @@ impl Share {
     }
 
     fn land(&mut self, completion: &RangeCompletion) {
-        let place = to_usize(completion.tag);
+        let read = completion.result.as_ref().map(drop).map_err(|_| Status::UNRECOVERED_READ_ERROR);
+        self.end_part(completion.tag, read.err());
+    }
+
+    /// A part of an operation is over, with or without a failure.
+    fn end_part(&mut self, tag: u64, failure: Option<Status>) {
+        let place = to_usize(tag);
         let Some(slot) = self.operations.get_mut(place) else { return };
         let Some(operation) = slot.as_mut() else { return };
-        if completion.result.is_err() && operation.status.is_success() {
-            operation.status = Status::UNRECOVERED_READ_ERROR;
+        if let Some(status) = failure.filter(|_| operation.status.is_success()) {
+            operation.status = status;
         }
         operation.left -= 1;
         if operation.left > 0 {
@@ -228,11 +252,28 @@ impl Share {
             self.completed = completed;
             self.push();
         }
+        if self.with_scribes > 0 {
+            self.hear_scribes(if self.over.is_empty() && self.ranges.in_flight() == 0 {
+                limit
+            } else {
+                Duration::ZERO
+            });
+        }
         self.over.retain(|&(owner, token, status)| {
             if owner == file {
                 done.push((token, status));
             }
             owner != file
         });
+    }
+
+    fn hear_scribes(&mut self, limit: Duration) {
+        let mut answered = std::mem::take(&mut self.answered);
+        self.answers.take(limit, &mut answered);
+        self.with_scribes -= answered.len();
+        for (tag, status) in answered.drain(..) {
+            self.end_part(tag, Some(status).filter(|status| !status.is_success()));
+        }
+        self.answered = answered;
     }
 }

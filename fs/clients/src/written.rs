@@ -13,7 +13,7 @@ use extents_core::Ino;
 use homifs_core::{Homifs, RedeemedForWriting, WritableFile};
 
 use crate::parts::Parts;
-use crate::scribes::{Answers, Scribes, Task};
+use crate::scribes::{Answers, Scribes, Task, Work};
 use crate::served::{Common, Served, TakenBack};
 
 /// Block n of the namespace is block n of the file; what the last one has behind the file's end reads as zeros, and is
@@ -143,7 +143,8 @@ impl BackingQueue for WrittenQueue {
             Ok(memory) => {
                 self.in_flight += 1;
                 let (file, answers) = (Arc::clone(&self.file.file), Arc::clone(&self.answers));
-                self.file.scribes.add(Task { file, io: *io, memory, answers });
+                let work = Work::Written { file, io: *io, memory };
+                self.file.scribes.add(Task { work, token: io.token, answers });
                 Started::Pending
             }
         }

@@ -5,7 +5,7 @@ mod below;
 mod volume;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,8 @@ struct Slow {
 impl Slow {
     fn new() -> Option<Self> {
         let volume = Volume::new()?;
-        let homifs = volume.mount_as(false, MountOptions { read_only: false, ..MountOptions::default() });
+        let homifs =
+            volume.mount_as(false, MountOptions { read_only: false, ..MountOptions::default() }, None);
         let gate = Below::default().put(&homifs);
         let volume = volume.of(&homifs);
         Some(Self { gate, volume, homifs })
@@ -187,4 +188,63 @@ fn pair_stays_with_one_of_more_mediators_than_there_are_pairs() {
         let done = answer(&mut pair);
         assert_eq!(done.status.code(), 0, "with {left} left: {:?}", done.status);
     }
+}
+
+#[test]
+fn reads_that_no_queue_of_the_engine_brings_hold_nobody_up() {
+    let Some(volume) = Volume::new() else { return };
+    let gate = Arc::<Gate>::default();
+    let hook = Arc::clone(&gate);
+    let homifs = volume.mount_as(false, MountOptions::default(), Some(Arc::new(move || hook.pass())));
+    let server = Arc::new(Server::start(&homifs, 0, ClientLimits::default()).unwrap());
+    let volume = volume.of(&homifs);
+    let (slow, quick) = (Session::connect(server.path()).unwrap(), Session::connect(server.path()).unwrap());
+    let short = slow.open_handle(&volume.handle_of(b"short")).unwrap();
+    let large = quick.open_handle(&volume.handle_of(b"large")).unwrap();
+    let mut reader = quick.reader(4096).unwrap();
+    // More ends of files in one turn than there are places for.
+    const PAIRS: usize = 2;
+    const COUNT: usize = 60;
+    let block = usize::try_from(short.block_size()).unwrap();
+    let buffer = slow.buffer(PAIRS * COUNT * block).unwrap();
+    let mut queues = slow.queues(2, 64).unwrap();
+    let mut pairs = [queues.pair(0).unwrap(), queues.pair(1).unwrap()];
+    for (number, pair) in pairs.iter_mut().enumerate() {
+        for place in 0..COUNT {
+            let iova = buffer.iova() + u64::try_from((number * COUNT + place) * block).unwrap();
+            let length = short.block_size();
+            pair.read(Command { nsid: short.nsid(), block: 1, blocks: 1, iova, length }).unwrap();
+        }
+        pair.ring().unwrap();
+    }
+    // The mediator sees both pairs at its first look.
+    let (over, mediator) = (Arc::<AtomicBool>::default(), Arc::clone(&server));
+    let seen = Arc::clone(&over);
+    let working = thread::spawn(move || {
+        while !seen.load(Ordering::Relaxed) {
+            mediator.work();
+        }
+    });
+    gate.wait_for(1);
+    let start = Instant::now();
+    let mut bytes = vec![0; 4096];
+    for _ in 0..100 {
+        assert_eq!(reader.read(&large, 4096, &mut bytes).unwrap(), 4096);
+    }
+    assert!(start.elapsed() < PATIENCE, "100 reads beside a client that waits took {:?}", start.elapsed());
+    assert!(pairs.iter_mut().any(|pair| pair.in_flight() > 0), "the gate is closed");
+    gate.open();
+    for pair in &mut pairs {
+        for _ in 0..COUNT {
+            assert_eq!(answer(pair).status.code(), 0);
+        }
+    }
+    let mut all = vec![0; PAIRS * COUNT * block];
+    buffer.memory().read(0, &mut all);
+    for (place, bytes) in all.chunks_exact(block).enumerate() {
+        let (kept, rest) = bytes.split_at(700 - block);
+        assert!(kept.iter().all(|&byte| byte == 9) && rest.iter().all(|&byte| byte == 0), "read {place}");
+    }
+    over.store(true, Ordering::Relaxed);
+    working.join().unwrap();
 }

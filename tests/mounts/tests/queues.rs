@@ -28,6 +28,7 @@ fn every_file_reads_by_queues_as_it_does_by_read() -> Result<()> {
     for (volume, engine) in [
         ("ext4-default", Engine::Kernel),
         ("xfs-default", Engine::Kernel),
+        ("ext4-inline", Engine::Kernel),
         ("ext4-default", Engine::Soft),
         ("xfs-default", Engine::VfioUser),
     ] {

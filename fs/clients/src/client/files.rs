@@ -14,7 +14,6 @@ use homi_abi::session::{
 use super::{Client, Held};
 use crate::file::OpenedFile;
 use crate::refusal::Refusal;
-use crate::scribes::Scribes;
 use crate::served::{Served, ServedBacking, TakenBack};
 use crate::snapshot::{self, OpenedSnapshot};
 use crate::written::{WrittenBacking, WrittenFile};
@@ -33,7 +32,7 @@ impl Client {
         let lease = file.lease.as_ref().map(Arc::downgrade);
         let served = Arc::new(OpenedFile::new(Arc::clone(&self.homifs), file, nsid));
         let block = served.common().block;
-        let backing = Arc::new(ServedBacking(Arc::clone(&served) as Arc<dyn Served>));
+        let backing = self.backing(Arc::clone(&served) as Arc<dyn Served>);
         self.add(&mut held, served, backing)?;
         drop(held);
         // Recalled before we could be found to hold it.
@@ -46,26 +45,17 @@ impl Client {
     fn open_to_write(&self, handle: &Handle) -> Result<FileReply, Refusal> {
         let file = self.homifs.redeem_for_writing(handle, &self.caller);
         let file = file.map_err(|error| Refusal::of(&error))?;
-        let scribes = self.scribes()?;
+        let started = self.scribes.start();
+        started.map_err(|error| Refusal::new(libc::EAGAIN, format!("no thread to write with: {error}")))?;
         let mut held = self.held.lock();
         let nsid = self.free_number(&held)?;
         let (generation, inode) = (file.generation, file.ino.0);
-        let written = Arc::new(WrittenFile::new(Arc::clone(&self.homifs), file, nsid, scribes));
+        let written =
+            Arc::new(WrittenFile::new(Arc::clone(&self.homifs), file, nsid, Arc::clone(&self.scribes)));
         let (size, block) = (written.length(), written.common().block);
         let backing = Arc::new(WrittenBacking(Arc::clone(&written)));
         self.add(&mut held, written, backing)?;
         Ok(FileReply { flags: FILE_WRITABLE.into(), ..reply(nsid, block, size, generation, inode) })
-    }
-
-    /// The threads that carry out what may block, started when the first file is opened to be written.
-    fn scribes(&self) -> Result<Arc<Scribes>, Refusal> {
-        let mut scribes = self.scribes.lock();
-        if let Some(scribes) = &*scribes {
-            return Ok(Arc::clone(scribes));
-        }
-        let started = Scribes::new()
-            .map_err(|error| Refusal::new(libc::EAGAIN, format!("no thread to write with: {error}")))?;
-        Ok(Arc::clone(scribes.insert(Arc::new(started))))
     }
 
     /// Makes all files below the directory of a handle one namespace; the answer, and the arena that says where each
@@ -97,10 +87,14 @@ impl Client {
             lease_slot: (nsid - 1).into(),
             ..SnapshotReply::default()
         };
-        let backing = Arc::new(ServedBacking(Arc::clone(&served) as Arc<dyn Served>));
+        let backing = self.backing(Arc::clone(&served) as Arc<dyn Served>);
         self.add(&mut held, served, backing)?;
         held.snapshots.insert(nsid, taken.arena.length);
         Ok((reply, taken.arena.file))
+    }
+
+    fn backing(&self, served: Arc<dyn Served>) -> Arc<ServedBacking> {
+        Arc::new(ServedBacking { served, scribes: Arc::clone(&self.scribes) })
     }
 
     fn free_number(&self, held: &Held) -> Result<u32, Refusal> {

@@ -1,6 +1,7 @@
 //! What lies below a writable mount, in the kernel's place: files that keep whoever uses them waiting until a gate opens.
 
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
+use std::time::Duration;
 
 use extents_core::{ExtentMap, Ino};
 use homifs_core::{Caller, FsError, Homifs, Lease, Leases, Result, Standing, WritableFile};
@@ -21,10 +22,13 @@ impl Gate {
 
     /// Waits until so many have come to it.
     pub(crate) fn wait_for(&self, count: usize) {
-        drop(self.changed.wait_while(self.state.lock().unwrap(), |state| state.1 < count).unwrap());
+        let state = self.state.lock().unwrap();
+        let limit = Duration::from_secs(20);
+        let (state, _) = self.changed.wait_timeout_while(state, limit, |state| state.1 < count).unwrap();
+        assert!(state.1 >= count, "{} came to the gate, not {count}", state.1);
     }
 
-    fn pass(&self) {
+    pub(crate) fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.1 += 1;
         self.changed.notify_all();

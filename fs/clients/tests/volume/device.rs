@@ -1,5 +1,6 @@
 //! A device in memory.
 
+use std::fmt;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
@@ -32,17 +33,26 @@ impl BlockRead for Image {
     }
 }
 
+/// Something to be done first.
+pub(crate) type Hook = Arc<dyn Fn() + Send + Sync>;
+
 /// A device in memory.
-#[derive(Debug)]
 pub(crate) struct MemoryDevice {
     image: Image,
     info: DeviceInfo,
     /// Whether it answers while it is asked, or when it is polled.
     at_once: bool,
+    before_read: Option<Hook>,
+}
+
+impl fmt::Debug for MemoryDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryDevice").field("info", &self.info).finish_non_exhaustive()
+    }
 }
 
 impl MemoryDevice {
-    pub(crate) fn new(image: Image, at_once: bool) -> Self {
+    pub(crate) fn new(image: Image, at_once: bool, before_read: Option<Hook>) -> Self {
         let info = DeviceInfo {
             spec: "memory".into(),
             path: "memory".into(),
@@ -53,7 +63,7 @@ impl MemoryDevice {
             volatile_cache: false,
             discard: false,
         };
-        Self { image, info, at_once }
+        Self { image, info, at_once, before_read }
     }
 }
 
@@ -80,6 +90,9 @@ impl BlockDevice for MemoryDevice {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), IoError> {
+        if let Some(before) = &self.before_read {
+            before();
+        }
         BlockRead::read_at(&self.image, offset, buf).map_err(|_| IoError {
             operation: Operation::Read,
             offset,

@@ -11,9 +11,9 @@ use homifs_core::{Caller, Homifs, NodeId, VolumeParts};
 use homifs_options::MountOptions;
 use zerocopy::FromBytes;
 
-use device::{Image, MemoryDevice};
+use device::{Hook, Image, MemoryDevice};
 
-/// A volume with files `large` of 4 MiB and `written` of 64 KiB.
+/// A volume with files `large` of 4 MiB, `written` of 64 KiB and `short` of 700 bytes.
 pub(crate) struct Volume {
     image: Image,
     homifs: Option<Arc<Homifs>>,
@@ -28,6 +28,7 @@ impl Volume {
         let bytes: Vec<u8> = (0..1_u32 << 20).flat_map(u32::to_le_bytes).collect();
         std::fs::write(tree.join("large"), bytes).unwrap();
         std::fs::write(tree.join("written"), vec![7; 64 << 10]).unwrap();
+        std::fs::write(tree.join("short"), vec![9; 700]).unwrap();
         let made =
             Command::new("mkfs.ext4").args(["-q", "-F", "-d"]).arg(tree).arg(&image).arg("32M").output();
         if !made.as_ref().is_ok_and(|made| made.status.success()) {
@@ -39,14 +40,19 @@ impl Volume {
 
     /// Serves it anew, by a device that answers at once or when it is polled.
     pub(crate) fn mount(&self, at_once: bool) -> Arc<Homifs> {
-        self.mount_as(at_once, MountOptions::default())
+        self.mount_as(at_once, MountOptions::default(), None)
     }
 
-    /// As [`mount`](Self::mount), with options.
-    pub(crate) fn mount_as(&self, at_once: bool, options: MountOptions) -> Arc<Homifs> {
+    /// As [`mount`](Self::mount), with options, and with what comes before each read of the device that waits.
+    pub(crate) fn mount_as(
+        &self,
+        at_once: bool,
+        options: MountOptions,
+        before_read: Option<Hook>,
+    ) -> Arc<Homifs> {
         let ext4 = extents_ext4::OpenOptions::default();
         let fs = Arc::new(extents_ext4::Ext4::open(self.image.clone(), &ext4).unwrap());
-        let device = Arc::new(MemoryDevice::new(self.image.clone(), at_once));
+        let device = Arc::new(MemoryDevice::new(self.image.clone(), at_once, before_read));
         let parts = VolumeParts { fs, device, start: 0 };
         Homifs::new(parts, "memory".into(), options)
     }
