@@ -313,7 +313,7 @@ impl Client {
         tracing::error!(client = self.id, "commands of a client do not end");
         // What it asked to have written and nobody began is not: it was told of nothing.
         self.scribes.give_up();
-        while !self.queues.drain() && !stop() {}
+        while !stop() && !self.queues.drain() {}
     }
 }
 

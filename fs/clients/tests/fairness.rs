@@ -4,9 +4,11 @@
 
 mod volume;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use homi_client::{Command, OpenFile, QueuePair, Session};
+use homi_client::{Command, OpenFile, QueuePair, QueueSet, Session};
 use homifs_clients::{ClientLimits, Server};
 
 use volume::Volume;
@@ -15,6 +17,8 @@ use volume::Volume;
 const SPELL: Duration = Duration::from_millis(15);
 /// Measurements of each kind; they take turns, so that what else the machine does concerns all alike.
 const TURNS: usize = 9;
+/// How often all of it is measured anew where the machine did something else meanwhile.
+const ATTEMPTS: usize = 5;
 
 /// What a client fills its queues with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,16 +29,25 @@ enum Fill {
     Long,
     /// Commands that are all refused, and told of in logs.
     Refused,
+    /// Verify and Compare, which are made of several steps elsewhere.
+    Steps,
+    /// Entries full of anything.
+    Garbage,
+    /// Reads of a page, and doorbells of another pair that are rung with any number all the time.
+    Storm,
 }
 
 /// A client that keeps its queues as full as it can.
 struct Client {
     file: OpenFile,
     buffer: homi_client::Buffer,
+    queues: QueueSet,
     pairs: Vec<QueuePair>,
     depth: u32,
     fill: Fill,
     done: u64,
+    /// The last number that was drawn.
+    drawn: u64,
 }
 
 impl Client {
@@ -43,8 +56,49 @@ impl Client {
         let file = session.open_handle(&volume.handle_of(b"large")).unwrap();
         let buffer = session.buffer(1 << 20).unwrap();
         let mut queues = session.queues(pairs, (depth + 1).next_power_of_two()).unwrap();
-        let pairs = (0..pairs).filter_map(|number| queues.pair(number)).collect();
-        Self { file, buffer, pairs, depth, fill, done: 0 }
+        // Whoever storms keeps the last one for that.
+        let used = if fill == Fill::Storm { pairs - 1 } else { pairs };
+        let pairs = (0..used).filter_map(|number| queues.pair(number)).collect();
+        Self { file, buffer, queues, pairs, depth, fill, done: 0, drawn: 0x9e37_79b9_7f4a_7c15 }
+    }
+
+    /// Any number, the same ones in each run (Marsaglia's xorshift).
+    fn draw(&mut self) -> u64 {
+        self.drawn ^= self.drawn << 13;
+        self.drawn ^= self.drawn >> 7;
+        self.drawn ^= self.drawn << 17;
+        self.drawn
+    }
+
+    /// Makes another command of the read at a place of a pair. The place stays its number.
+    fn change(&mut self, pair: usize, place: u16) {
+        let places = self.queues.places();
+        let start = pair * places.stride + places.submissions + usize::from(place) * 64;
+        let memory = Arc::clone(self.queues.memory());
+        let words = memory.u64s_at(start, 8);
+        let keep = |value: u64, number: u64| value & !0xffff_0000 | number << 16;
+        match self.fill {
+            Fill::Steps => {
+                let opcode = if self.draw().is_multiple_of(2) { 0x05 } else { 0x0c };
+                let value = words[0].load(Ordering::Relaxed) & !0xffff | opcode;
+                words[0].store(value, Ordering::Relaxed);
+            }
+            Fill::Garbage => {
+                words[0].store(keep(self.draw(), place.into()), Ordering::Relaxed);
+                words[1..].iter().for_each(|word| word.store(self.draw(), Ordering::Relaxed));
+            }
+            _ => {}
+        }
+    }
+
+    /// Rings the last pair's doorbells, which has no commands of anybody's.
+    fn storm(&mut self) {
+        let places = self.queues.places();
+        let last = (usize::try_from(places.count).unwrap() - 1) * places.doorbell_stride;
+        for bell in [places.tail_doorbell, places.head_doorbell] {
+            let value = u32::try_from(self.draw() % 80).unwrap();
+            self.queues.doorbells().u32_at(bell + last).store(value, Ordering::Release);
+        }
     }
 
     fn command(&self) -> Command {
@@ -57,15 +111,24 @@ impl Client {
     /// Takes what is answered, and fills the queues up.
     fn turn(&mut self) {
         let command = self.command();
-        for pair in &mut self.pairs {
-            while let Some(done) = pair.reap() {
-                assert_eq!(done.status.code() == 0, self.fill != Fill::Refused, "{:?}", done.status);
+        for number in 0..self.pairs.len() {
+            while let Some(done) = self.pairs[number].reap() {
+                let good = done.status.code() == 0;
+                match self.fill {
+                    Fill::Pages | Fill::Long | Fill::Storm => assert!(good, "{:?}", done.status),
+                    Fill::Refused | Fill::Steps => assert!(!good, "{:?}", done.status),
+                    Fill::Garbage => {}
+                }
                 self.done += 1;
             }
-            while pair.in_flight() < self.depth {
-                pair.read(command).unwrap();
+            while self.pairs[number].in_flight() < self.depth {
+                let place = self.pairs[number].read(command).unwrap();
+                self.change(number, place);
             }
-            pair.ring().unwrap();
+            self.pairs[number].ring().unwrap();
+        }
+        if self.fill == Fill::Storm {
+            self.storm();
         }
     }
 }
@@ -109,7 +172,15 @@ fn greedy_and_hostile_clients_of_an_image_in_memory_leave_another_its_share() {
 
 fn share_a_mediator(at_once: bool) {
     let Some(volume) = Volume::new() else { return };
-    let others = [(1, 32, Fill::Pages), (64, 63, Fill::Pages), (16, 63, Fill::Long), (64, 63, Fill::Refused)];
+    let others = [
+        (1, 32, Fill::Pages),
+        (64, 63, Fill::Pages),
+        (16, 63, Fill::Long),
+        (64, 63, Fill::Refused),
+        (64, 63, Fill::Steps),
+        (64, 63, Fill::Garbage),
+        (64, 63, Fill::Storm),
+    ];
     // A server for each pair of clients; all are there at a time, so that their turns can alternate.
     let mut contests: Vec<_> = others
         .into_iter()
@@ -124,20 +195,29 @@ fn share_a_mediator(at_once: bool) {
             (server, clients, Vec::new(), fill)
         })
         .collect();
-    for turn in 0..=TURNS {
-        for (server, clients, rates, _) in &mut contests {
-            let rate = rate(server, clients);
-            // The first is for caches and tables to be filled.
-            if turn > 0 {
-                rates.push(rate);
+    let mut worst = None;
+    for attempt in 0..ATTEMPTS {
+        for turn in 0..=TURNS {
+            for (server, clients, rates, _) in &mut contests {
+                let rate = rate(server, clients);
+                // The first is for caches and tables to be filled.
+                if turn > 0 {
+                    rates.push(rate);
+                }
             }
         }
+        let rates = contests.iter_mut().map(|(_, _, rates, fill)| (median(std::mem::take(rates)), *fill));
+        let rates: Vec<_> = rates.collect();
+        println!("attempt {attempt}, commands a second beside each other: {rates:.0?}");
+        let (equal, _) = rates[0];
+        worst =
+            rates.into_iter().find(|(rate, _)| *rate < equal * 0.8).map(|(rate, fill)| (rate, fill, equal));
+        if worst.is_none() {
+            break;
+        }
     }
-    let rates: Vec<f64> = contests.iter().map(|(_, _, rates, _)| median(rates.clone())).collect();
-    let [equal, greedy, long, hostile] = rates[..] else { unreachable!("there are four contests") };
-    println!("beside an equal client {equal:.0}/s, greedy {greedy:.0}, long {long:.0}, hostile {hostile:.0}");
-    for ((_, clients, _, fill), rate) in contests.iter().zip(&rates) {
-        assert!(*rate >= equal * 0.8, "{fill:?}: {rate:.0} of {equal:.0} commands a second");
+    assert!(worst.is_none(), "{worst:?}: commands a second, beside whom, and beside an equal client");
+    for (_, clients, _, fill) in &contests {
         assert!(clients[1].done > 0, "{fill:?}: the other one had nothing");
     }
     // Whatever is in flight is brought to its end before the servers go.
