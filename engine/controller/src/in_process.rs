@@ -103,7 +103,7 @@ impl Transport for InProcess {
     fn arena(&self, length: usize) -> Result<Arena, TransportError> {
         let system =
             |source| TransportError::System { device: self.name.clone(), action: "get memory", source };
-        let region = Region::private(length).map_err(system)?;
+        let region = Region::private_huge(length).map_err(system)?;
         let length = to_u64(region.length());
         let steps = length.div_ceil(IOVA_STEP).saturating_add(1);
         let iova = self.next_iova.fetch_add(steps.saturating_mul(IOVA_STEP), Ordering::Relaxed);

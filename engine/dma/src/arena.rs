@@ -54,7 +54,7 @@ impl Arena {
     /// # Errors
     /// Where the kernel has no memory to give.
     pub fn private(length: usize) -> io::Result<Self> {
-        Ok(Self::new(Region::private(length)?))
+        Ok(Self::new(Region::private_huge(length)?))
     }
 
     /// Where it starts.

@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, fstatfs, ftruncate, memfd_create};
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 use crate::fault::{Guard, Watched};
 use crate::{PAGE, copy, prefetch, to_u64, to_usize};
 
 /// Bytes of a cache line, as far as asking for some of them goes.
 const LINE: usize = 64;
+
+/// Bytes of a huge page, as far as they are asked for.
+const HUGE: usize = 2 << 20;
 
 /// What may be done with a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,12 +77,57 @@ impl Region {
         Ok(Arc::new(Self::over(base, length, Access::ReadWrite, None)?))
     }
 
+    /// As [`private`](Self::private), for memory that devices move much to and from: whole huge pages where
+    /// administrators set some aside that are free, and otherwise memory that the kernel may make huge pages of.
+    ///
+    /// # Errors
+    /// Where the kernel has no memory to give.
+    pub fn private_huge(length: usize) -> io::Result<Arc<Self>> {
+        let length = whole_pages(length)?;
+        if length.is_multiple_of(HUGE) {
+            let access = ProtFlags::READ | ProtFlags::WRITE;
+            let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
+            // SAFETY: As for a private mapping. The kernel keeps all its pages ready, or refuses.
+            if let Ok(base) = unsafe { mmap_anonymous(std::ptr::null_mut(), length, access, flags) } {
+                return Ok(Arc::new(Self::over(base, length, Access::ReadWrite, None)?));
+            }
+        }
+        let region = Self::private(length)?;
+        region.prefer_huge();
+        Ok(region)
+    }
+
+    /// As [`shared`](Self::shared), in huge pages as [`private_huge`](Self::private_huge).
+    ///
+    /// # Errors
+    /// Where the kernel has no memory or no descriptor to give.
+    pub fn shared_huge(name: &CStr, length: usize) -> io::Result<Arc<Self>> {
+        let huge = MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+        if whole_pages(length)?.is_multiple_of(HUGE)
+            && let Ok(region) = Self::memfd(name, length, huge, SealFlags::empty())
+        {
+            return Ok(region);
+        }
+        let region = Self::shared(name, length)?;
+        region.prefer_huge();
+        Ok(region)
+    }
+
+    /// Lets the kernel make huge pages of it where it can.
+    fn prefer_huge(&self) {
+        if self.length >= HUGE {
+            // A kernel without them refuses, and does what it did before.
+            // SAFETY: The mapping is this region's own, and what it holds does not change.
+            let _ = unsafe { madvise(self.base.as_ptr().cast(), self.length, Advice::LinuxHugepage) };
+        }
+    }
+
     /// Zeroed memory that can be handed to other processes: a memfd, which nobody can make shorter or longer.
     ///
     /// # Errors
     /// Where the kernel has no memory or no descriptor to give.
     pub fn shared(name: &CStr, length: usize) -> io::Result<Arc<Self>> {
-        Self::memfd(name, length, SealFlags::empty())
+        Self::memfd(name, length, MemfdFlags::empty(), SealFlags::empty())
     }
 
     /// As [`shared`](Self::shared), but other processes can only read it: nobody can map it for writing any more.
@@ -87,12 +135,12 @@ impl Region {
     /// # Errors
     /// Where the kernel has no memory or no descriptor to give.
     pub fn shown(name: &CStr, length: usize) -> io::Result<Arc<Self>> {
-        Self::memfd(name, length, SealFlags::FUTURE_WRITE)
+        Self::memfd(name, length, MemfdFlags::empty(), SealFlags::FUTURE_WRITE)
     }
 
-    fn memfd(name: &CStr, length: usize, seals: SealFlags) -> io::Result<Arc<Self>> {
+    fn memfd(name: &CStr, length: usize, flags: MemfdFlags, seals: SealFlags) -> io::Result<Arc<Self>> {
         let length = whole_pages(length)?;
-        let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let file = memfd_create(name, flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&file, to_u64(length))?;
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: As for a private mapping.

@@ -56,6 +56,13 @@ enum Reply {
     WrongQueue(u16),
     WrongHead(u16),
     WrongPhase,
+    Entry(u64, u64),
+    /// An entry that is new and names a command by a number that commands have.
+    New(u64, u16, u16),
+    Tell(u32),
+    Csts(u32),
+    Freeze,
+    CutOff,
     Fail,
     Vanish,
 }
@@ -73,6 +80,15 @@ impl Reply {
             Self::WrongQueue(queue) => Answer::WrongQueue(queue),
             Self::WrongHead(head) => Answer::WrongHead(head),
             Self::WrongPhase => Answer::WrongPhase,
+            Self::Entry(first, second) => Answer::Entry([first, second]),
+            Self::New(first, status, cid) => {
+                let status = u64::from(status) << 49;
+                Answer::Entry([first, status | 1 << 48 | u64::from(cid % 1024) << 32 | 1 << 16])
+            }
+            Self::Tell(event) => Answer::Tell(event),
+            Self::Csts(value) => Answer::Csts(value),
+            Self::Freeze => Answer::Freeze,
+            Self::CutOff => Answer::CutOff,
             Self::Fail => Answer::Fail,
             Self::Vanish => Answer::Vanish,
         }
@@ -84,6 +100,8 @@ impl Reply {
             // A status of success without the deed; a number that is that of another command.
             Self::Status(status, _) => Status(status & 0x7fff).is_success(),
             Self::WrongIdentifier(_) | Self::WrongHead(_) | Self::WrongQueue(_) | Self::With(_) => true,
+            // Nor need it have stopped that says so.
+            Self::Entry(..) | Self::New(..) | Self::Csts(_) => true,
             _ => false,
         }
     }

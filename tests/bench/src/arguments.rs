@@ -221,9 +221,12 @@ pub(crate) struct DriverArguments {
     /// Reads in a round.
     #[arg(long, default_value_t = 5000)]
     pub(crate) commands: usize,
-    /// Only these rows (part of size, depth and doorbell: "4 KiB 128 batch").
+    /// Only these rows (part of size, depth, doorbell and how data is described: "4 KiB 128 batch PRP").
     #[arg(long)]
     pub(crate) only: Vec<String>,
+    /// Count instructions too, by valgrind.
+    #[arg(long)]
+    pub(crate) instructions: bool,
     /// Let driver and controller take turns and measure nothing, for tools that count instructions.
     #[arg(long)]
     pub(crate) solo: bool,

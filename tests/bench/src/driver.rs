@@ -1,10 +1,10 @@
 //! What the NVMe driver costs for each read, against a controller that completes everything at once on another core.
 //!
 //! Counted is the time inside of submitting, ringing and reaping; looks that find nothing are waiting and not counted.
-//! Instructions are not counted here (virtual machines have no counters); `--solo` lets driver and controller take
-//! turns on one thread, so that `valgrind --tool=callgrind --toggle-collect='bench::driver::turn*'` counts the driver's.
+//! Virtual machines have no counters of instructions, so those are counted by valgrind in runs of their own.
 
 mod bare;
+mod instructions;
 mod null;
 
 use std::sync::Arc;
@@ -41,7 +41,8 @@ pub(crate) fn run(arguments: &DriverArguments) -> Result<()> {
         return solo(arguments);
     }
     println!("{}", machine());
-    let mut rows = table(&["read", "depth", "data", "doorbell", "ns", "lowest", "waiting", "reach"]);
+    let mut rows =
+        table(&["read", "depth", "data", "doorbell", "ns", "lowest", "waiting", "reach", "instructions"]);
     for depth in [32, 128, 256] {
         let times = bare::measure(depth, arguments.rounds, arguments.commands)?;
         let (lowest, median, _) = times.busy.spread().context("no round was measured")?;
@@ -54,6 +55,7 @@ pub(crate) fn run(arguments: &DriverArguments) -> Result<()> {
             right(number(lowest)),
             right(number(times.waiting.median().unwrap_or(0.0))),
             right(""),
+            right(""),
         ]);
     }
     for case in cases(arguments) {
@@ -64,6 +66,7 @@ pub(crate) fn run(arguments: &DriverArguments) -> Result<()> {
         let reach = goal.map_or(String::new(), |most| {
             format!("<= {most:.0}: {}", if median <= most { "yes" } else { "no" })
         });
+        let counted = if arguments.instructions { number(instructions::count(case)?) } else { String::new() };
         rows.add_row([
             right(bytes(case.bytes)),
             right(case.depth),
@@ -73,9 +76,13 @@ pub(crate) fn run(arguments: &DriverArguments) -> Result<()> {
             right(number(lowest)),
             right(number(times.waiting.median().unwrap_or(0.0))),
             right(reach),
+            right(counted),
         ]);
     }
     println!("{rows}");
+    if arguments.instructions {
+        println!("instructions: for each read, with those of the benchmark that choose its block and memory");
+    }
     Ok(())
 }
 
@@ -97,11 +104,16 @@ fn cases(arguments: &DriverArguments) -> Vec<Case> {
         }
     }
     cases.retain(|case| {
-        let text =
-            format!("{} {} {}", bytes(case.bytes), case.depth, if case.batched { "batch" } else { "each" });
-        arguments.only.is_empty() || arguments.only.iter().any(|part| text.contains(part))
+        arguments.only.is_empty() || arguments.only.iter().any(|part| name(*case).contains(part))
     });
     cases
+}
+
+/// What a row is called; no name is a part of another.
+fn name(case: Case) -> String {
+    let (doorbell, data) =
+        (if case.batched { "batch" } else { "each" }, if case.sgl { "SGL" } else { "PRP" });
+    format!("{} {} {doorbell} {data}", bytes(case.bytes), case.depth)
 }
 
 fn bytes(count: u32) -> String {

@@ -325,7 +325,8 @@ impl World {
         let (first, count, range) = self.range(blocks);
         let data: Vec<u8> =
             (0..range.len()).map(|at| u8::try_from(at * 7 % 251).unwrap_or(0) ^ seed).collect();
-        let (start, sqe) = self.place(nvm::write(FOLLOWED_NAMESPACE, first, count.into()), blocks, range.len());
+        let (start, sqe) =
+            self.place(nvm::write(FOLLOWED_NAMESPACE, first, count.into()), blocks, range.len());
         self.memory.followed.write(start, &data);
         match self.host.command(&mut self.memory, 1, sqe) {
             Some(Status::SUCCESS) => self.model[range].copy_from_slice(&data),
@@ -340,7 +341,8 @@ impl World {
             return;
         }
         let (first, count, range) = self.range(blocks);
-        let (start, sqe) = self.place(nvm::read(FOLLOWED_NAMESPACE, first, count.into()), blocks, range.len());
+        let (start, sqe) =
+            self.place(nvm::read(FOLLOWED_NAMESPACE, first, count.into()), blocks, range.len());
         let Some(status) = self.host.command(&mut self.memory, 1, sqe) else { return };
         assert_eq!(status, Status::SUCCESS, "{sqe:?}");
         let mut data = vec![0; range.len()];
@@ -361,7 +363,10 @@ impl World {
                 "bytes behind a namespace changed"
             );
         }
-        assert!(self.controller.reset() && self.controller.unmap_all(), "the controller did not let go of all memory");
+        assert!(
+            self.controller.reset() && self.controller.unmap_all(),
+            "the controller did not let go of all memory"
+        );
         self.memory.check(SECRET);
         self.host.answered
     }

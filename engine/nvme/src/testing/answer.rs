@@ -59,6 +59,16 @@ pub enum Answer {
     WrongPhase,
     /// Success, and bytes that are not those asked for.
     WrongBytes,
+    /// These words as the completion queue's next entry, whatever they say, and no other.
+    Entry([u64; 2]),
+    /// What it asks for, and this as the answer to a request for an event, where one waits.
+    Tell(u32),
+    /// Nothing, and CSTS reads as this until the controller stops.
+    Csts(u32),
+    /// Nothing, and the controller does not let itself be stopped from then on.
+    Freeze,
+    /// Nothing, and the controller cannot be reached from then on.
+    CutOff,
     /// The controller fails, with the command out.
     Fail,
     /// The controller is gone, with the command out.

@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) always_fatal: bool,
     pub(super) vanished: bool,
     pub(super) cut_off: bool,
+    /// What CSTS says, where that is not the truth.
+    said: Option<u32>,
     pub(super) counts: BTreeMap<(bool, u8), u64>,
     pub(super) starts: u32,
     pub(super) stray: u64,
@@ -80,6 +82,7 @@ impl State {
             always_fatal: false,
             vanished: false,
             cut_off: false,
+            said: None,
             counts: BTreeMap::new(),
             starts: 0,
             stray: 0,
@@ -102,6 +105,7 @@ impl State {
         match offset {
             register::VS => 0x0002_0100,
             register::CC => self.configuration,
+            register::CSTS if self.said.is_some() => self.said.unwrap_or_default(),
             register::CSTS => {
                 let shut_down = if self.configuration >> 14 & 3 == 0 { 0 } else { 0b10 << 2 };
                 u32::from(self.ready) | u32::from(self.fatal) << 1 | shut_down
@@ -162,6 +166,7 @@ impl State {
     fn stop(&mut self) {
         self.ready = false;
         self.fatal = self.always_fatal;
+        self.said = None;
         self.submission.clear();
         self.completion.clear();
         self.held.clear();
@@ -301,24 +306,39 @@ impl State {
                 self.spoil(&asked);
                 self.complete(queue, queue, head, cid, 0, 0);
             }
+            Answer::Entry(entry) => self.post(queue, entry),
+            Answer::Tell(event) => {
+                if let Some((status, dw0)) = self.right(asked) {
+                    self.complete(queue, queue, head, cid, status, dw0);
+                }
+                self.answer_event(event);
+            }
+            Answer::Csts(value) => self.said = Some(value),
+            Answer::Freeze => self.frozen = true,
+            Answer::CutOff => self.cut_off = true,
             Answer::Fail => self.fatal = true,
             Answer::Vanish => self.vanished = true,
         }
     }
 
     fn complete(&mut self, on: u16, queue: u16, head: u16, cid: u16, status: u16, dw0: u32) {
+        let Some(completion) = self.completion.get(&on) else { return };
+        let phase = u64::from(completion.phase);
+        let second = u64::from(head) | u64::from(queue) << 16 | u64::from(cid) << 32;
+        self.post(on, [u64::from(dw0), second | phase << 48 | u64::from(status) << 49]);
+    }
+
+    /// Puts an entry into a completion queue.
+    fn post(&mut self, on: u16, [first, second]: [u64; 2]) {
         let Some(completion) = self.completion.get_mut(&on) else { return };
         let place = completion.base + 16 * u64::from(completion.tail);
-        let phase = u64::from(completion.phase);
         completion.tail += 1;
         if completion.tail == completion.entries {
             completion.tail = 0;
             completion.phase ^= true;
         }
-        let second = u64::from(head) | u64::from(queue) << 16 | u64::from(cid) << 32;
-        let second = second | phase << 48 | u64::from(status) << 49;
         // The half with the phase last.
-        let first = self.reach.write(place, &u64::from(dw0).to_le_bytes());
+        let first = self.reach.write(place, &first.to_le_bytes());
         if first.and_then(|()| self.reach.write(place + 8, &second.to_le_bytes())).is_none() {
             self.stray += 1;
         }
@@ -487,11 +507,17 @@ impl State {
     }
 
     pub(super) fn tell(&mut self, event: u32) -> bool {
+        self.reach.refresh(&Arc::clone(&self.memory));
+        let told = self.answer_event(event);
+        self.reach.release();
+        told
+    }
+
+    /// Answers the oldest request for an event; whether there was one.
+    fn answer_event(&mut self, event: u32) -> bool {
         let Some(asked) = self.events.pop_front() else { return false };
         let [first, ..] = asked.words;
-        self.reach.refresh(&Arc::clone(&self.memory));
         self.complete(0, 0, 0, low16(first >> 16), 0, event);
-        self.reach.release();
         true
     }
 }

@@ -35,7 +35,7 @@ impl Memory {
         let length = length.max(1).checked_next_multiple_of(to_usize(GRAIN));
         let length = length.ok_or_else(|| system("allocate memory", no_memory()))?;
         let region =
-            Region::shared(c"vfio-user", length).map_err(|source| system("allocate memory", source))?;
+            Region::shared_huge(c"vfio-user", length).map_err(|source| system("allocate memory", source))?;
         let taken = self.iovas.lock().unwrap_or_else(PoisonError::into_inner).take(to_u64(length));
         let iova = taken.ok_or_else(|| system("find a bus address", no_memory()))?;
         if let Err(error) = self.map(iova, &region) {
