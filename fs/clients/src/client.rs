@@ -229,8 +229,8 @@ impl Client {
             let text = format!("{length} bytes cannot be registered: this client may register {left} more");
             return Err(Refusal::new(libc::EDQUOT, text));
         }
-        let region =
-            Region::map(memory, offset, to_usize(length), Access::ReadWrite).map_err(Refusal::from_system)?;
+        let region = Region::map(memory, offset, to_usize(length), Access::ReadWrite);
+        let region = region.map_err(|error| lent.not_mapped(error))?;
         let iova = held.next_iova;
         let next = iova.checked_add(length.next_multiple_of(STEP)).and_then(|end| end.checked_add(STEP));
         let next = next.filter(|&end| end <= BUFFERS.end);

@@ -65,6 +65,20 @@ impl Lent {
         Ok(Self::DmaBuf { _access: access })
     }
 
+    /// What the client is told where the memory cannot be mapped. Drivers of accelerators export memory that no processor
+    /// reaches, and say so (`ENOTSUPP`, a number of the kernel's own) only then.
+    pub(crate) fn not_mapped(&self, error: std::io::Error) -> Refusal {
+        match self {
+            Self::Host => Refusal::from_system(error),
+            Self::DmaBuf { .. } => Refusal::new(
+                libc::EOPNOTSUPP,
+                format!(
+                    "the dma-buf's driver lets no processor reach it ({error}): register host memory, and copy on from there"
+                ),
+            ),
+        }
+    }
+
     /// The word for it that the client is told.
     pub(crate) fn kind(&self) -> u32 {
         match self {

@@ -149,7 +149,7 @@ impl Lower {
 
     /// Opens a node, whatever became of its name.
     pub(crate) fn reopen(&self, ino: u64, flags: OFlags) -> Result<OwnedFd> {
-        let handle = self.nodes.handle(ino).map_or_else(|| self.handle_of_forgotten(ino), Ok)?;
+        let handle = self.nodes.handle(ino).unwrap_or_else(|| self.handle_of_forgotten(ino))?;
         handle.open(&self.mount.root, flags | OFlags::NOFOLLOW)
     }
 

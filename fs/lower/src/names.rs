@@ -14,6 +14,7 @@ use crate::contents::{Access, ChangeGuard};
 use crate::open_files::OpenFile;
 use crate::sys::handles::KernelHandle;
 use crate::sys::identity::{Assumed, Identity};
+use crate::sys::writers;
 use crate::{Found, Lower, Result, proc_path};
 
 /// What a new file is to be.
@@ -27,6 +28,9 @@ pub struct Create {
     pub umask: u32,
 }
 
+/// Bytes of a removed file that are not left to the moment when FUSE forgets it.
+const LARGE: u64 = 64 << 10;
+
 /// A node that is about to lose a name.
 struct Losing<'a> {
     node: OwnedFd,
@@ -34,7 +38,7 @@ struct Losing<'a> {
 }
 
 fn links_of(node: &OwnedFd) -> Option<rustix::fs::Statx> {
-    statx(node, c"", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::NLINK).ok()
+    statx(node, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).ok()
 }
 
 fn name_of(name: &OsStr) -> Result<CString> {
@@ -175,11 +179,31 @@ impl Lower {
     /// What has no name left stays until the kernel's FUSE has forgotten it.
     fn lost(&self, losing: Option<Losing<'_>>) {
         let Some(Losing { node, alone }) = losing else { return };
-        let nameless = links_of(&node).is_some_and(|stat| stat.stx_nlink == 0);
-        if nameless && let Ok(handle) = KernelHandle::of(&node) {
+        let stat = links_of(&node).filter(|stat| stat.stx_nlink == 0);
+        if let Some(stat) = stat
+            && let Ok(handle) = KernelHandle::of(&node)
+        {
             self.nodes.keep(&handle, node);
+            if stat.stx_blocks * 512 >= LARGE && FileType::from_raw_mode(stat.stx_mode.into()).is_file() {
+                self.empty(&handle);
+            }
         }
         drop(alone);
+    }
+
+    /// Gives back the space of a removed file that nobody has open or mapped, before whoever removed it goes on: on the kernel's
+    /// own mount it would be free then, too.
+    fn empty(&self, handle: &KernelHandle) {
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let Ok(file) = handle.open(&self.mount.root, flags) else { return };
+        if !self.nodes.gives_up(handle) {
+            return;
+        }
+        // Who opened it before that, and who still has it mapped, keeps it.
+        let emptied = writers::while_alone(&file, || rustix::fs::ftruncate(&file, 0));
+        if !matches!(emptied, Some(Ok(()))) {
+            self.nodes.retains(handle);
+        }
     }
 
     /// Removes an empty directory.

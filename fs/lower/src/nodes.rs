@@ -3,7 +3,8 @@
 //! A node that has lost its last name keeps its inode until FUSE has forgotten it: FUSE goes on asking by the number, and an
 //! open that is on its way would else find whatever file gets that number next. Whoever has the node open keeps it by that;
 //! while nobody has, a descriptor here does. Both are decided under the lock of the node's entry, since names go, files are
-//! opened and files are closed at the same time.
+//! opened and files are closed at the same time. What is kept then need be no more than the number: a large file that nobody
+//! has open gives its space back at once, and is nobody's from then on.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use rustc_hash::FxBuildHasher;
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 
 use crate::proc_path;
 use crate::sys::handles::KernelHandle;
@@ -27,11 +29,13 @@ struct Known {
     nameless: bool,
     /// Present when it has neither a name nor an [`OpenNode`].
     pin: Option<OwnedFd>,
+    /// Whether only its number is kept.
+    emptied: bool,
 }
 
 impl Known {
     fn new(handle: KernelHandle) -> Self {
-        Self { handle, lookups: 0, opens: 0, nameless: false, pin: None }
+        Self { handle, lookups: 0, opens: 0, nameless: false, pin: None, emptied: false }
     }
 }
 
@@ -79,15 +83,36 @@ impl Nodes {
         }
     }
 
+    /// Whether nobody has a node open that has lost its last name, and nobody gets it from now on, so that its contents may go.
+    pub(crate) fn gives_up(&self, handle: &KernelHandle) -> bool {
+        self.known.get_mut(&handle.ino()).filter(|known| known.handle == *handle).is_some_and(|mut known| {
+            known.emptied = known.nameless && known.opens == 0;
+            known.emptied
+        })
+    }
+
+    /// Notes that its contents stay after all.
+    pub(crate) fn retains(&self, handle: &KernelHandle) {
+        if let Some(mut known) = self.known.get_mut(&handle.ino()).filter(|known| known.handle == *handle) {
+            known.emptied = false;
+        }
+    }
+
     /// Notes that a node is open, by `file`, as long as the result lives.
+    ///
+    /// # Errors
+    /// `ESTALE` where it was [given up](Self::gives_up).
     pub(crate) fn opened(self: &Arc<Self>, file: OwnedFd) -> crate::Result<OpenNode> {
         let handle = KernelHandle::of(&file)?;
-        let pin =
-            self.known.get_mut(&handle.ino()).filter(|known| known.handle == handle).and_then(|mut known| {
-                known.opens += 1;
-                // One descriptor is enough.
-                known.pin.take()
-            });
+        let mut pin = None;
+        if let Some(mut known) = self.known.get_mut(&handle.ino()).filter(|known| known.handle == handle) {
+            if known.emptied {
+                return Err(Errno::STALE);
+            }
+            known.opens += 1;
+            // One descriptor is enough.
+            pin = known.pin.take();
+        }
         drop(pin);
         Ok(OpenNode { file, handle, nodes: Arc::clone(self) })
     }
@@ -109,8 +134,10 @@ impl Nodes {
         }
     }
 
-    pub(crate) fn handle(&self, ino: u64) -> Option<KernelHandle> {
-        self.known.get(&ino).map(|known| known.handle)
+    /// The handle of a node that FUSE knows; `ESTALE` where it was [given up](Self::gives_up).
+    pub(crate) fn handle(&self, ino: u64) -> Option<crate::Result<KernelHandle>> {
+        let known = self.known.get(&ino)?;
+        Some(if known.emptied { Err(Errno::STALE) } else { Ok(known.handle) })
     }
 }
 

@@ -292,6 +292,30 @@ fn file_without_a_name_stays_until_it_is_closed() -> Result<()> {
 }
 
 #[test]
+fn file_that_is_removed_while_it_is_mapped_keeps_its_bytes() -> Result<()> {
+    skip_if!(machine::cannot_mount_fuse());
+    for format in FORMATS {
+        for reads in READS {
+            let volume = Volume::new(format)?;
+            let mount = volume.mount(reads)?;
+            let path = mount.join("file");
+            fs::write(&path, vec![9; 1 << 20])?;
+            let file = File::open(&path)?;
+            // SAFETY: Nobody changes the file while the mapping is looked at.
+            let mapped = unsafe { memmap2::Mmap::map(&file) }?;
+            drop(file);
+            std::thread::sleep(Duration::from_millis(300));
+            fs::remove_file(&path)?;
+            fs::write(mount.join("other"), vec![1; 3 << 20])?;
+            ensure!(mapped.iter().all(|&byte| byte == 9), "{format:?} {reads}");
+            drop(mapped);
+            volume.unmount_and_check(mount)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn full_volume_says_so_and_goes_on() -> Result<()> {
     skip_if!(machine::cannot_mount_fuse());
     for format in FORMATS {
@@ -303,8 +327,11 @@ fn full_volume_says_so_and_goes_on() -> Result<()> {
         let error = error.or_else(|| file.sync_all().err()).context("an endless volume")?;
         assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{format:?}: {error}");
         drop(file);
+        // The kernel tells of a close a moment later.
+        std::thread::sleep(Duration::from_millis(300));
         fs::remove_file(mount.join("large"))?;
-        fs::write(mount.join("small"), "there is room again")?;
+        fs::write(mount.join("next"), vec![6; 100 << 20])
+            .context("the space is free when unlink(2) returns")?;
         volume.unmount_and_check(mount)?;
     }
     Ok(())

@@ -44,9 +44,6 @@ struct data_pointer {
 /* An SGL data block descriptor: address, then length, with type 0 and subtype 0 in the last byte. */
 HOMI_FN data_pointer sgl_block(uint64_t address, uint32_t length) { return {address, length, true}; }
 
-/* PRP entries 1 and 2: two pages, or a page and the list of those after it (Base, section 4.3.1). prp.h fills them. */
-HOMI_FN data_pointer prp_entries(uint64_t first, uint64_t second) { return {first, second, false}; }
-
 /* Writes a read or write of `blocks` (at least one) blocks into the 64 bytes at `entry`. */
 HOMI_FN void write_entry(uint64_t *entry, uint32_t opcode, uint16_t cid, uint32_t nsid, uint64_t lba, uint32_t blocks,
                          data_pointer data)

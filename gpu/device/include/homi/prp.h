@@ -49,19 +49,21 @@ HOMI_FN void prp_write_lists(uint64_t *lists, uint64_t iova, uint64_t length, ui
         lists[n] = iova + (n / PRP_ENTRIES * PRP_STEP + n % PRP_ENTRIES) * PRP_PAGE;
 }
 
-/* How a command names `length` bytes of the memory from byte `at` on; at most PRP_LONGEST where there are lists. */
+/*
+ * How a command names `length` bytes of the memory from byte `at` on; at most PRP_LONGEST where there are lists. All ways are
+ * computed and one is chosen, without a branch: a branch on `lists` would hold back the loads of whatever comes after it, and
+ * a command would take half as long again to its doorbell.
+ */
 HOMI_FN data_pointer pointer_to(const buffer &memory, uint64_t at, uint32_t length)
 {
-    uint64_t const first = memory.iova + at;
-    if (memory.lists == 0)
-        return sgl_block(first, length);
+    uint64_t const iova = memory.iova, lists = memory.lists;
+    uint64_t const first = iova + at;
     uint64_t const part = PRP_PAGE - (first & (PRP_PAGE - 1));
-    if (length <= part)
-        return prp_entries(first, 0);
     uint64_t const second = at / PRP_PAGE + 1;
-    if (length - part <= PRP_PAGE)
-        return prp_entries(first, memory.iova + second * PRP_PAGE);
-    return prp_entries(first, memory.lists + second / PRP_STEP * PRP_PAGE + second % PRP_STEP * 8);
+    uint64_t const page = iova + second * PRP_PAGE;
+    uint64_t const list = lists + second / PRP_STEP * PRP_PAGE + second % PRP_STEP * 8;
+    uint64_t const entry = length <= part ? 0 : length - part <= PRP_PAGE ? page : list;
+    return {first, lists == 0 ? length : entry, lists == 0};
 }
 
 } // namespace homi
