@@ -14,10 +14,13 @@ use std::time::{Duration, Instant};
 
 use engine_dma::{AddressSpace, MapError, Region, to_usize};
 use engine_nvme_spec::Status;
+use engine_nvme_spec::identify::{Cns, IdentifyNamespace};
 use parking_lot::Mutex;
+use zerocopy::FromBytes;
 
 use crate::processor::Processor;
 use crate::queue::{CompletionQueue, RingMemory, SubmissionQueue, ring_bytes};
+use crate::subsystem::IdentifyRequest;
 use crate::tally::Tally;
 use crate::{Controller, ControllerError, ControllerOptions, Subsystem};
 
@@ -58,6 +61,17 @@ impl ClientQueues {
     #[must_use]
     pub fn doorbells(&self) -> &Arc<Region> {
         self.controller.doorbells()
+    }
+
+    /// What Identify tells of a namespace (NVM Command Set Specification, section 4.1.5.1): there is no admin queue to ask by.
+    ///
+    /// # Errors
+    /// Invalid Namespace or Format where there is none of this number.
+    pub fn identify(&self, nsid: u32) -> Result<IdentifyNamespace, Status> {
+        let shared = &self.controller.inner.shared;
+        let request = IdentifyRequest { cns: Cns::NAMESPACE, nsid, controller: 0, csi: 0 };
+        let page = shared.subsystem.identify(&shared.state, &request, &shared.facts)?;
+        IdentifyNamespace::read_from_prefix(&*page).map(|(page, _)| page).map_err(|_| Status::INTERNAL_ERROR)
     }
 
     /// What the client's bus addresses mean. To take a range away, use [`unmap`](Self::unmap).

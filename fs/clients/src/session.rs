@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use engine_dma::{Region, to_u64};
 use homi_abi::session::{
-    BufferReply, BufferRequest, CloseRequest, Handle, MAGIC, Message, QueuesRequest, VERSION, kind,
+    BufferReply, BufferRequest, CloseRequest, Handle, IdentifyRequest, MAGIC, Message, QueuesRequest,
+    VERSION, kind,
 };
 use homifs_core::{Caller, Homifs};
 use rustix::event::{EventfdFlags, eventfd};
@@ -193,6 +194,7 @@ fn carry_out(
             Ok(Answer { file: Some(arena), ..Answer::plain(&reply) })
         }
         kind::CLOSE => client.close(parse::<CloseRequest>(body)?.nsid.get()).map(|()| nothing()),
+        kind::IDENTIFY => Ok(Answer::plain(&client.identify(parse::<IdentifyRequest>(body)?.nsid.get())?)),
         other => Err(Refusal::new(libc::EOPNOTSUPP, format!("there is no request of kind {other}"))),
     }
 }

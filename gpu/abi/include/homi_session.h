@@ -31,6 +31,8 @@
 #define HOMI_KIND_CLOSE 6u
 /* homi_handle of a directory; answered with homi_snapshot_reply. */
 #define HOMI_KIND_SNAPSHOT 7u
+/* homi_identify_request; answered with homi_identify. */
+#define HOMI_KIND_IDENTIFY 8u
 /* In welcome.flags: SGL data block descriptors work. */
 #define HOMI_WELCOME_SGL 1u
 /* In buffer.kind: memory of the host. */
@@ -371,6 +373,40 @@ struct homi_close_request {
 HOMI_ASSERT(sizeof(struct homi_close_request) == 8, "size of homi_close_request");
 HOMI_ASSERT(offsetof(struct homi_close_request, nsid) == 0, "place of homi_close_request.nsid");
 HOMI_ASSERT(offsetof(struct homi_close_request, reserved) == 4, "place of homi_close_request.reserved");
+#undef HOMI_ASSERT
+
+/* HOMI_KIND_IDENTIFY: asks for what an NVMe controller tells of a namespace. */
+struct homi_identify_request {
+    /* Its number. */
+    uint32_t nsid;
+    /* 0. */
+    uint32_t reserved;
+};
+
+#if defined(__cplusplus) && __cplusplus >= 201103L
+#define HOMI_ASSERT static_assert
+#else
+#define HOMI_ASSERT _Static_assert
+#endif
+HOMI_ASSERT(sizeof(struct homi_identify_request) == 8, "size of homi_identify_request");
+HOMI_ASSERT(offsetof(struct homi_identify_request, nsid) == 0, "place of homi_identify_request.nsid");
+HOMI_ASSERT(offsetof(struct homi_identify_request, reserved) == 4, "place of homi_identify_request.reserved");
+#undef HOMI_ASSERT
+
+/* The answer to HOMI_KIND_IDENTIFY: the Identify Namespace data structure (NVM Command Set Specification, section
+ * 4.1.5.1) as far as a namespace has any, NSZE, NCAP and the LBA formats among it. The structure's other bytes are 0. */
+struct homi_identify {
+    /* Its first 384 bytes. */
+    uint8_t data[384];
+};
+
+#if defined(__cplusplus) && __cplusplus >= 201103L
+#define HOMI_ASSERT static_assert
+#else
+#define HOMI_ASSERT _Static_assert
+#endif
+HOMI_ASSERT(sizeof(struct homi_identify) == 384, "size of homi_identify");
+HOMI_ASSERT(offsetof(struct homi_identify, data) == 0, "place of homi_identify.data");
 #undef HOMI_ASSERT
 
 /* The beginning of the status page, which only the daemon writes. */

@@ -117,6 +117,11 @@ pub fn session_header() -> String {
             "homi_handle of a directory; answered with homi_snapshot_reply.",
         ),
         (
+            "HOMI_KIND_IDENTIFY",
+            session::kind::IDENTIFY.into(),
+            "homi_identify_request; answered with homi_identify.",
+        ),
+        (
             "HOMI_WELCOME_SGL",
             session::WELCOME_SGL.into(),
             "In welcome.flags: SGL data block descriptors work.",

@@ -37,7 +37,7 @@ macro_rules! layout {
         }
     ) => {
         $(#[doc = $doc])+
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
         #[derive(zerocopy::Unaligned)]
         #[repr(C)]
@@ -46,6 +46,12 @@ macro_rules! layout {
         }
 
         const _: () = assert!(size_of::<$name>() == $size);
+
+        impl Default for $name {
+            fn default() -> Self {
+                zerocopy::FromZeros::new_zeroed()
+            }
+        }
 
         impl $name {
             /// How the structure looks to C.

@@ -181,6 +181,25 @@ layout! {
 }
 
 layout! {
+    /// HOMI_KIND_IDENTIFY: asks for what an NVMe controller tells of a namespace.
+    IdentifyRequest = "homi_identify_request", 8 bytes {
+        /// Its number.
+        nsid: u32,
+        /// 0.
+        reserved: u32,
+    }
+}
+
+layout! {
+    /// The answer to HOMI_KIND_IDENTIFY: the Identify Namespace data structure (NVM Command Set Specification, section
+    /// 4.1.5.1) as far as a namespace has any, NSZE, NCAP and the LBA formats among it. The structure's other bytes are 0.
+    IdentifyReply = "homi_identify", 384 bytes {
+        /// Its first 384 bytes.
+        data: u8[384],
+    }
+}
+
+layout! {
     /// The beginning of the status page, which only the daemon writes.
     Status = "homi_status", 256 bytes {
         /// HOMI_STATE_*.
@@ -244,6 +263,8 @@ pub mod kind {
     pub const CLOSE: u16 = 6;
     /// [`Handle`](super::Handle) of a directory, answered with [`SnapshotReply`](super::SnapshotReply).
     pub const SNAPSHOT: u16 = 7;
+    /// [`IdentifyRequest`](super::IdentifyRequest), answered with [`IdentifyReply`](super::IdentifyReply).
+    pub const IDENTIFY: u16 = 8;
 }
 
 /// In [`Welcome::flags`]: commands may name data by SGL data block descriptors.
@@ -278,7 +299,7 @@ pub const LEASE_HELD: u64 = 1;
 pub const LEASE_REVOKED: u64 = 2;
 
 /// All structures, for the C header.
-pub const STRUCTURES: [crate::Structure; 11] = [
+pub const STRUCTURES: [crate::Structure; 13] = [
     Message::STRUCTURE,
     Welcome::STRUCTURE,
     QueuesRequest::STRUCTURE,
@@ -289,5 +310,7 @@ pub const STRUCTURES: [crate::Structure; 11] = [
     FileReply::STRUCTURE,
     SnapshotReply::STRUCTURE,
     CloseRequest::STRUCTURE,
+    IdentifyRequest::STRUCTURE,
+    IdentifyReply::STRUCTURE,
     Status::STRUCTURE,
 ];

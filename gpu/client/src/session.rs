@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use homi_abi::session::{
-    self, BufferReply, BufferRequest, CloseRequest, FileReply, Handle, LEASE_HELD, LEASE_STATE, Message,
-    Queues, QueuesRequest, Status, Welcome, kind,
+    self, BufferReply, BufferRequest, CloseRequest, FileReply, Handle, IdentifyReply, IdentifyRequest,
+    LEASE_HELD, LEASE_STATE, Message, Queues, QueuesRequest, Status, Welcome, kind,
 };
 use rustix::fs::fgetxattr;
 use rustix::process::{Pid, getpid};
@@ -301,6 +301,19 @@ impl Session {
     /// As there.
     pub fn writer_by_prp(&self, staging: usize) -> Result<Writer, ClientError> {
         Writer::new(self, staging, true)
+    }
+}
+
+impl Session {
+    /// What an NVMe controller tells of a namespace of this session, a file's or a snapshot's: the first bytes of the Identify
+    /// Namespace data structure (NVM Command Set Specification, section 4.1.5.1), for those who have a driver's way of reading
+    /// it. Sizes and blocks are known without it.
+    ///
+    /// # Errors
+    /// `ENOENT` where the session has none of this number.
+    pub fn identify(&self, nsid: u32) -> Result<[u8; 384], ClientError> {
+        let request = IdentifyRequest { nsid: nsid.into(), reserved: 0.into() };
+        Ok(self.inner.ask::<_, IdentifyReply>(kind::IDENTIFY, &request, None)?.body.data)
     }
 }
 

@@ -211,6 +211,11 @@ fn commands_beyond_a_clients_files_and_memory_fail_with_their_status() -> Result
     ensure!(status_of(Read { length: block - 4, ..good })? == 0x0f);
     let lease = file.lease_slot();
     ensure!(file.is_held(), "lease {lease}");
+    // Identify Namespace, as a driver reads it: NSZE, and LBADS of the format in use (NVM Command Set, section 4.1.5.1).
+    let page = session.identify(file.nsid())?;
+    let blocks = page.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
+    ensure!(blocks == Some(file.blocks()) && 1 << page[128 + 2] == block, "{blocks:?}, 2^{}", page[128 + 2]);
+    ensure!(session.identify(file.nsid() + 1).is_err(), "a namespace of nobody's is told of");
     ensure!(status_of(good)? == 0, "what failed did no harm");
     Ok(())
 }

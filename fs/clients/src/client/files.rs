@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 use engine_controller::{Backing, NamespaceOptions};
 use engine_dma::to_usize;
 use homi_abi::session::{
-    FILE_WRITABLE, FileReply, HANDLE_WRITE, Handle, LEASE_FREE, LEASE_HELD, LEASE_REVOKED, SnapshotReply,
-    Status,
+    FILE_WRITABLE, FileReply, HANDLE_WRITE, Handle, IdentifyReply, LEASE_FREE, LEASE_HELD, LEASE_REVOKED,
+    SnapshotReply, Status,
 };
+use zerocopy::IntoBytes;
 
 use super::{Client, Held};
 use crate::file::OpenedFile;
@@ -124,6 +125,21 @@ impl Client {
         self.set_lease(nsid, LEASE_HELD);
         self.counters.files.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What NVMe tells of a namespace.
+    pub(crate) fn identify(&self, nsid: u32) -> Result<IdentifyReply, Refusal> {
+        let nothing = || Refusal::new(libc::ENOENT, format!("no file has number {nsid}"));
+        // Of a number that could be one NVMe tells zeros.
+        if !self.held.lock().files.contains_key(&nsid) {
+            return Err(nothing());
+        }
+        let page = self.queues.identify(nsid).map_err(|_| nothing())?;
+        let mut data = [0; 384];
+        for (target, byte) in data.iter_mut().zip(page.as_bytes()) {
+            *target = *byte;
+        }
+        Ok(IdentifyReply { data })
     }
 
     /// Gives a namespace back; once this returns, none of its commands is in flight.
