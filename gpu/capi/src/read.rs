@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
-use homi_client::{ServedRequest, Target};
+use homi_client::{ClientError, ServedRequest, Target};
 
 use crate::boundary::{Failure, check, seen};
 use crate::error;
@@ -68,18 +68,54 @@ functions! {
     fn homifs_read_many(session: *const Session, ranges: *mut Range, count: u64) -> c_int {
         // SAFETY: The caller gives a session that is open, or null.
         let session = unsafe { seen(session, "session") }?;
-        let count = usize::try_from(count).ok().filter(|count| {
-            count.checked_mul(size_of::<Range>()).is_some_and(|bytes| isize::try_from(bytes).is_ok())
-        });
-        let count = count.ok_or_else(|| Failure::invalid("no memory has as many ranges"))?;
-        if count == 0 {
-            return Ok(0);
-        }
-        check(ranges, "ranges")?;
         // SAFETY: The caller gives `count` ranges that nobody else uses during the call.
-        let ranges = unsafe { std::slice::from_raw_parts_mut(ranges, count) };
+        let ranges = unsafe { several(ranges, count) }?;
         read_many(session, ranges)
     }
+}
+
+/// The ranges that the caller gave.
+///
+/// # Safety
+/// There must be `count` of them, which nobody else uses for as long as `'a`.
+pub(crate) unsafe fn several<'a, T>(ranges: *mut T, count: u64) -> Result<&'a mut [T], Failure> {
+    let count = usize::try_from(count).ok().filter(|count| {
+        count.checked_mul(size_of::<T>()).is_some_and(|bytes| isize::try_from(bytes).is_ok())
+    });
+    let count = count.ok_or_else(|| Failure::invalid("no memory has as many ranges"))?;
+    if count == 0 {
+        return Ok(&mut []);
+    }
+    check(ranges, "ranges")?;
+    // SAFETY: The caller's promise.
+    Ok(unsafe { std::slice::from_raw_parts_mut(ranges, count) })
+}
+
+/// What a range is told of what became of it: the result, and the NVMe status.
+pub(crate) type Told<'a> = (&'a mut i64, &'a mut u32);
+
+/// Tells each range what became of it; what the call as a whole answers.
+pub(crate) fn tell<'a>(
+    results: impl IntoIterator<Item = Result<usize, ClientError>>,
+    ranges: impl IntoIterator<Item = Told<'a>>,
+) -> c_int {
+    let mut first = 0;
+    for ((result, status), outcome) in ranges.into_iter().zip(results) {
+        *status = 0;
+        match outcome {
+            Ok(length) => *result = i64::try_from(length).unwrap_or(i64::MAX),
+            Err(error) => {
+                let failure = Failure::from(error);
+                *result = i64::from(-failure.errno);
+                *status = failure.status.into();
+                if first == 0 {
+                    first = -failure.errno;
+                    error::keep(&failure);
+                }
+            }
+        }
+    }
+    first
 }
 
 fn read_many(session: &Session, ranges: &mut [Range]) -> Result<c_int, Failure> {
@@ -97,21 +133,5 @@ fn read_many(session: &Session, ranges: &mut [Range]) -> Result<c_int, Failure> 
         requests.push(ServedRequest { file: &file.file, offset: range.offset, target });
     }
     let results = session.client.read_many(&mut requests);
-    let mut first = 0;
-    for (range, result) in ranges.iter_mut().zip(results) {
-        range.nvme_status = 0;
-        match result {
-            Ok(length) => range.result = i64::try_from(length).unwrap_or(i64::MAX),
-            Err(error) => {
-                let failure = Failure::from(error);
-                range.result = i64::from(-failure.errno);
-                range.nvme_status = failure.status.into();
-                if first == 0 {
-                    first = -failure.errno;
-                    error::keep(&failure);
-                }
-            }
-        }
-    }
-    Ok(first)
+    Ok(tell(results, ranges.iter_mut().map(|range| (&mut range.result, &mut range.nvme_status))))
 }

@@ -9,8 +9,7 @@ use homi_client::{Client, ServedSnapshot, SnapshotRequest};
 
 use crate::boundary::{Failure, answer, check, give_back, path, seen};
 use crate::declare::CType;
-use crate::error;
-use crate::read::target;
+use crate::read::{several, target, tell};
 use crate::session::{Session, descriptor};
 
 /// What C has as `homifs_snapshot`.
@@ -196,16 +195,8 @@ functions! {
     fn homifs_snapshot_read_many(snapshot: *const Snapshot, ranges: *mut SnapshotRange, count: u64) -> c_int {
         // SAFETY: The caller gives a snapshot that is open, or null.
         let snapshot = unsafe { seen(snapshot, "snapshot") }?;
-        let count = usize::try_from(count).ok().filter(|count| {
-            count.checked_mul(size_of::<SnapshotRange>()).is_some_and(|bytes| isize::try_from(bytes).is_ok())
-        });
-        let count = count.ok_or_else(|| Failure::invalid("no memory has as many ranges"))?;
-        if count == 0 {
-            return Ok(0);
-        }
-        check(ranges, "ranges")?;
         // SAFETY: The caller gives `count` ranges that nobody else uses during the call.
-        let ranges = unsafe { std::slice::from_raw_parts_mut(ranges, count) };
+        let ranges = unsafe { several(ranges, count) }?;
         read_many(snapshot, ranges)
     }
 
@@ -226,21 +217,5 @@ fn read_many(snapshot: &Snapshot, ranges: &mut [SnapshotRange]) -> Result<c_int,
         requests.push(SnapshotRequest { number: place(range.number), offset: range.offset, target });
     }
     let results = snapshot.client.read_snapshot(&snapshot.snapshot, &mut requests);
-    let mut first = 0;
-    for (range, result) in ranges.iter_mut().zip(results) {
-        range.nvme_status = 0;
-        match result {
-            Ok(length) => range.result = i64::try_from(length).unwrap_or(i64::MAX),
-            Err(error) => {
-                let failure = Failure::from(error);
-                range.result = i64::from(-failure.errno);
-                range.nvme_status = failure.status.into();
-                if first == 0 {
-                    first = -failure.errno;
-                    error::keep(&failure);
-                }
-            }
-        }
-    }
-    Ok(first)
+    Ok(tell(results, ranges.iter_mut().map(|range| (&mut range.result, &mut range.nvme_status))))
 }

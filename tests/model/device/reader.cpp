@@ -51,7 +51,7 @@ int main(int argc, char **argv)
                      reinterpret_cast<uint32_t *>(bells + p.tail_doorbell),
                      reinterpret_cast<uint32_t *>(bells + p.head_doorbell), flags.data(),
                      static_cast<uint32_t>(p.entries));
-    homi::buffer const buffer = {p.iova, p.buffer_length};
+    homi::buffer const buffer = {p.iova, p.buffer_length, 0};
     homi::limits const limits = {static_cast<uint32_t>(p.max_transfer), 30000000000ull};
     unsigned long long nsid, shift, size, offset, length;
     uint32_t shared = 0;
