@@ -50,7 +50,10 @@ fn explained(group: Group) -> impl Iterator<Item = &'static Row> {
 
 /// Words that are accepted and need no explanation.
 fn unexplained() -> String {
-    let names = TABLE.iter().filter(|row| row.help.is_empty()).map(|row| row.name);
+    let names = TABLE
+        .iter()
+        .filter(|row| row.help.is_empty() && !matches!(row.kind, Kind::Refused { .. }))
+        .map(|row| row.name);
     names.collect::<Vec<_>>().join(", ")
 }
 

@@ -682,6 +682,8 @@ pub(crate) static TABLE: &[Row] = &[
     lower("ikeep"),
     lower("noikeep"),
     lower("prefetch_block_bitmaps"),
+    // What we note for umount(8) in libmount's table comes back with a remount.
+    ignored("uhelper"),
     ignored("defaults"),
     ignored("auto"),
     ignored("noauto"),
