@@ -195,6 +195,13 @@ impl Contents {
         Ok(ChangeGuard { contents: self, ino })
     }
 
+    /// The same for who joined a file to do less, and has to change it after all.
+    fn change_instead(&self, ino: u64) -> Result<ChangeGuard<'_>> {
+        let change = self.change(ino);
+        self.closed(ino, Access::Read);
+        change
+    }
+
     /// For an operation that only adds bytes, or places for bytes, behind the end of a file.
     ///
     /// # Errors
@@ -204,9 +211,7 @@ impl Contents {
         if state.begins_to_grow() {
             return Ok(GrowthGuard::Grows(Growing { contents: self, ino, state }));
         }
-        let change = self.change(ino);
-        self.closed(ino, Access::Read);
-        change.map(GrowthGuard::Changes)
+        self.change_instead(ino).map(GrowthGuard::Changes)
     }
 
     /// For a copy that may give another file blocks of this one. Its readers go on; that its end is shared is known from
@@ -219,9 +224,7 @@ impl Contents {
         if state.begins_to_share() {
             return Ok(SharingGuard::Shares(Sharing { contents: self, ino, state }));
         }
-        let change = self.change(ino);
-        self.closed(ino, Access::Read);
-        change.map(SharingGuard::Changes)
+        self.change_instead(ino).map(SharingGuard::Changes)
     }
 
     /// Whether somebody may be writing to a file.

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags, linkat, mkdirat, mknodat, openat, readlinkat,
-    renameat_with, statx, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, linkat, mkdirat, mknodat, openat, readlinkat,
+    renameat_with, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -15,7 +15,7 @@ use crate::open_files::OpenFile;
 use crate::sys::handles::KernelHandle;
 use crate::sys::identity::{Assumed, Identity};
 use crate::sys::writers;
-use crate::{Found, Lower, Result, proc_path};
+use crate::{Found, Lower, Result, proc_path, stat_of};
 
 /// What a new file is to be.
 #[derive(Debug, Clone, Copy)]
@@ -35,10 +35,6 @@ const LARGE: u64 = 64 << 10;
 struct Losing<'a> {
     node: OwnedFd,
     alone: Option<ChangeGuard<'a>>,
-}
-
-fn links_of(node: &OwnedFd) -> Option<rustix::fs::Statx> {
-    statx(node, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).ok()
 }
 
 fn name_of(name: &OsStr) -> Result<CString> {
@@ -169,7 +165,7 @@ impl Lower {
     fn losing(&self, parent: &OwnedFd, name: &CStr) -> Result<Option<Losing<'_>>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let Ok(node) = openat(parent, name, flags, Mode::empty()) else { return Ok(None) };
-        let Some(stat) = links_of(&node) else { return Ok(None) };
+        let Ok(stat) = stat_of(&node) else { return Ok(None) };
         let alone = (stat.stx_nlink == 1 && self.contents.is_open(stat.stx_ino))
             .then(|| self.contents.change(stat.stx_ino))
             .transpose()?;
@@ -179,7 +175,7 @@ impl Lower {
     /// What has no name left stays until the kernel's FUSE has forgotten it.
     fn lost(&self, losing: Option<Losing<'_>>) {
         let Some(Losing { node, alone }) = losing else { return };
-        let stat = links_of(&node).filter(|stat| stat.stx_nlink == 0);
+        let stat = stat_of(&node).ok().filter(|stat| stat.stx_nlink == 0);
         if let Some(stat) = stat
             && let Ok(handle) = KernelHandle::of(&node)
         {
