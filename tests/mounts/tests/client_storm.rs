@@ -49,10 +49,14 @@ impl Holdings {
         }
         let maps = fs::read_to_string(format!("/proc/{daemon}/maps"))?;
         let status = fs::read_to_string(format!("/proc/{daemon}/status"))?;
-        let number = |name: &str| -> u64 {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
+        // From its page tables. What `status` has of the same is summed up from a counter for each processor, and
+        // may be off by some pages for each.
+        let pages = fs::read_to_string(format!("/proc/{daemon}/smaps_rollup"))?;
+        let number_in = |text: &str, name: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
         };
+        let number = |name: &str| number_in(&status, name);
         Ok(Self {
             descriptors,
             memfds,
@@ -60,7 +64,7 @@ impl Holdings {
             threads: usize::try_from(number("Threads:"))?,
             pinned_kib: number("VmPin:"),
             locked_kib: number("VmLck:"),
-            shared_kib: number("RssShmem:"),
+            shared_kib: number_in(&pages, "Pss_Shmem:"),
         })
     }
 
