@@ -78,6 +78,11 @@ pub trait BlockDevice: Send + Sync + Debug {
         let _ = (offset, length);
     }
 
+    /// As [`copy_soon`](Self::copy_soon), for bytes that are wanted a little later than others, however many they are.
+    fn copy_later(&self, offset: u64, length: usize) {
+        let _ = (offset, length);
+    }
+
     /// Copies `length` bytes from byte `offset` on into `target`, from its byte `at` on, where that takes a copy from
     /// memory to memory and nothing else: no call, no lock, nobody to wait for. False where it takes more, or the range
     /// cannot be reached: then any of the bytes may have been copied, and a queue does it or says why not.

@@ -31,6 +31,9 @@ const BURST_MOST: u32 = 64;
 /// For how many bytes that were copied while a command was started it counts as one more, where rounds are bounded.
 const BYTES_AS_COMMAND: u64 = 32 << 10;
 
+/// Entries of a queue that are asked for ahead of their use; the later half of them again and again.
+const AHEAD: u32 = 16;
+
 /// How many queues ahead a doorbell is asked for.
 const DOORBELLS_AHEAD: usize = 3;
 
@@ -311,10 +314,10 @@ impl Processor {
             Self::hear(shared, completions);
         }
         if let Some(queue) = self.submission_queues.get(place) {
-            queue.expect();
-            completions.expect(queue.waiting());
+            queue.expect(0, AHEAD);
+            completions.expect(0, AHEAD.min(queue.waiting()));
         }
-        let mut left = budget;
+        let (mut left, mut fetched) = (budget, 0_u32);
         // Whether no answer is held back, which any other answer could set free.
         let mut plain = self.held.is_empty();
         let armed = shared.faults().is_some_and(crate::Faults::is_armed);
@@ -331,12 +334,16 @@ impl Processor {
             let Some(queue) = self.submission_queues.get_mut(place) else { break };
             let Some(sqe) = queue.fetch() else { break };
             let head = queue.head;
-            if left > 1
-                && let Some((opcode, nsid, slba, blocks)) = queue.glance()
-                && opcode == NvmOpcode::READ.0
-            {
-                self.expect(nsid, slba, blocks);
+            fetched += 1;
+            if fetched.is_multiple_of(AHEAD / 2) {
+                let skip = AHEAD / 2;
+                queue.expect(skip, AHEAD - skip);
+                if let Some(completions) = self.completion_queues.get(completion_place) {
+                    completions.expect(skip, (AHEAD - skip).min(queue.waiting().saturating_sub(skip)));
+                }
             }
+            let next = queue.glance().filter(|(opcode, ..)| left > 1 && *opcode == NvmOpcode::READ.0);
+            let expected = next.and_then(|(_, nsid, slba, blocks)| self.expect(nsid, slba, blocks));
             left -= 1;
             worked = true;
             if armed {
@@ -346,6 +353,9 @@ impl Processor {
                 Some(Effect::Fail(status)) => Done::Now(status, 0),
                 _ => start(self, sq_id, &sqe),
             };
+            if let Some(Some(served)) = expected.and_then(|place| self.served.get_mut(place)) {
+                served.queue.expect_rest();
+            }
             if bounded {
                 let copied = self.moved.bytes().wrapping_sub(before) / BYTES_AS_COMMAND;
                 left = left.saturating_sub(u32::try_from(copied).unwrap_or(u32::MAX));
@@ -386,16 +396,17 @@ impl Processor {
         worked
     }
 
-    /// Lets the backing know of a command that will come next.
+    /// Lets the backing know of a read that will come next; the backing's place, where that was the one before too.
     #[inline]
-    fn expect(&self, nsid: u32, slba: u64, blocks: u64) {
-        let place = to_usize(u64::from(nsid)).wrapping_sub(1);
-        if nsid == self.current
-            && let Some(Some(served)) = self.served.get(place)
-            && let Ok((offset, length)) = served.namespace.range(slba, blocks)
-        {
-            served.queue.expect(offset, length);
+    fn expect(&mut self, nsid: u32, slba: u64, blocks: u64) -> Option<usize> {
+        if nsid != self.current {
+            return None;
         }
+        let place = to_usize(u64::from(nsid)).wrapping_sub(1);
+        let served = self.served.get_mut(place)?.as_mut()?;
+        let (offset, length) = served.namespace.range(slba, blocks).ok()?;
+        served.queue.expect(offset, length);
+        Some(place)
     }
 
     fn count_moved(&self, moved: Moved) {

@@ -12,8 +12,6 @@ use crate::tally::Tally;
 
 const SUBMISSION: usize = 64;
 const COMPLETION: usize = 16;
-/// Entries that are asked for ahead of their use.
-const AHEAD: u16 = 16;
 /// Bytes of a cache line, as far as asking for some of them goes.
 const LINE: usize = 64;
 
@@ -172,13 +170,20 @@ impl SubmissionQueue {
         if tail >= head { tail - head } else { tail + u32::from(self.entries) + 1 - head }
     }
 
-    /// Asks for the lines of the next entries.
+    /// Asks for the lines of entries that wait: `count` of them, from the one after the next `skip` on. What lies beyond the
+    /// end of the queue's memory is left out.
     #[inline]
-    pub(crate) fn expect(&self) {
-        let upwards =
-            if self.tail >= self.head { self.tail - self.head } else { self.entries - self.head + 1 };
-        let count = usize::from(upwards.min(AHEAD));
-        if let Some(words) = self.memory.words(usize::from(self.head) * SUBMISSION, count * SUBMISSION / 8) {
+    pub(crate) fn expect(&self, skip: u32, count: u32) {
+        let waiting = self.waiting();
+        if skip >= waiting {
+            return;
+        }
+        let places = u32::from(self.entries) + 1;
+        let first = u32::from(self.head) + skip;
+        let first = if first >= places { first - places } else { first };
+        let count = count.min(waiting - skip).min(places - first);
+        let (first, count) = (to_usize(first.into()), to_usize(count.into()));
+        if let Some(words) = self.memory.words(first * SUBMISSION, count * SUBMISSION / 8) {
             words.iter().step_by(SUBMISSION / 8).for_each(read_soon);
         }
     }
@@ -250,12 +255,16 @@ impl CompletionQueue {
         }
     }
 
-    /// Asks for the lines of the next entries, of which the host has those that it looked at last.
+    /// Asks for the lines of `count` entries, from the one after the next `skip` on; of those the host has what it looked at
+    /// last. What lies beyond the end of the queue's memory is left out.
     #[inline]
-    pub(crate) fn expect(&self, count: u32) {
-        let left = u32::from(self.entries - self.tail) + 1;
-        let count = to_usize(u64::from(count.min(left).min(u32::from(AHEAD))));
-        if let Some(words) = self.memory.words(usize::from(self.tail) * COMPLETION, count * COMPLETION / 8) {
+    pub(crate) fn expect(&self, skip: u32, count: u32) {
+        let places = u32::from(self.entries) + 1;
+        let first = u32::from(self.tail) + skip;
+        let first = if first >= places { first - places } else { first };
+        let count = count.min(places - first);
+        let (first, count) = (to_usize(first.into()), to_usize(count.into()));
+        if let Some(words) = self.memory.words(first * COMPLETION, count * COMPLETION / 8) {
             words.iter().step_by(LINE / 8).for_each(write_soon);
         }
     }

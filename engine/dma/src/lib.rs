@@ -36,7 +36,7 @@ pub use arena::{Arena, Registration};
 pub use buffer::Buffer;
 pub use dma_buf::DmaBufAccess;
 pub use pool::{ArenaSource, Pool};
-pub use prefetch::{read_soon, write_soon};
+pub use prefetch::{read_later, read_soon, write_soon};
 pub use region::{Access, OutOfReach, Region};
 pub use view::{Span, View};
 pub use width::{to_u64, to_usize};

@@ -49,3 +49,29 @@ pub fn read_soon<T>(word: &T) {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = word;
 }
+
+/// Asks for the cache line of `word` in order to read it a little later: it comes into the second cache, for which more
+/// lines can be under way than for the first, so that asking for many keeps nothing else waiting. Otherwise as
+/// [`read_soon`].
+#[cfg_attr(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    expect(
+        clippy::pointers_in_nomem_asm_block,
+        reason = "a prefetch neither reads nor writes for the program"
+    )
+)]
+#[inline(always)]
+pub fn read_later<T>(word: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: As above.
+    unsafe {
+        std::arch::asm!("prefetcht1 [{}]", in(reg) std::ptr::from_ref(word), options(nomem, nostack, preserves_flags));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: As above.
+    unsafe {
+        std::arch::asm!("prfm pldl2keep, [{}]", in(reg) std::ptr::from_ref(word), options(nomem, nostack, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = word;
+}

@@ -305,14 +305,25 @@ impl Region {
         Ok(())
     }
 
-    /// Asks for the cache lines of `length` bytes from `offset` on, which will be copied soon. What does not lie within
-    /// the region is left out.
+    /// Asks for the cache lines of `length` bytes from `offset` on, which will be copied [soon](crate::read_soon). What does
+    /// not lie within the region is left out.
     #[inline]
     pub fn read_soon(&self, offset: usize, length: usize) {
+        self.lines(offset, length, prefetch::read_soon);
+    }
+
+    /// As [`read_soon`](Self::read_soon), for what will be copied a little [later](crate::read_later).
+    #[inline]
+    pub fn read_later(&self, offset: usize, length: usize) {
+        self.lines(offset, length, prefetch::read_later);
+    }
+
+    #[inline]
+    fn lines(&self, offset: usize, length: usize, ask: impl Fn(&AtomicU8)) {
         let end = offset.saturating_add(length).min(self.length);
         for line in (offset..end).step_by(LINE) {
             // SAFETY: The byte lies within the mapping; as an atomic it may be changed by others. It is not read.
-            prefetch::read_soon(unsafe { AtomicU8::from_ptr(self.base.add(line).as_ptr()) });
+            ask(unsafe { AtomicU8::from_ptr(self.base.add(line).as_ptr()) });
         }
     }
 

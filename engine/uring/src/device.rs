@@ -131,6 +131,12 @@ impl BlockDevice for KernelDevice {
         }
     }
 
+    fn copy_later(&self, offset: u64, length: usize) {
+        if let Some(image) = &self.mapped {
+            image.read_later(to_usize(offset), length);
+        }
+    }
+
     fn copy_now(&self, offset: u64, target: &Region, at: usize, length: usize) -> bool {
         self.mapped.as_ref().is_some_and(|image| copy(image, offset, target, at, length))
     }

@@ -23,6 +23,10 @@ use crate::share::Share;
 /// own foresight to have begun, few enough to fit beside what is copied now.
 const EXPECTED: u64 = 1024;
 
+/// So many are asked for in all. The others while no bytes are moved: between two copies one command is answered and the
+/// next one checked, in which time memory would have nothing to do.
+const EXPECTED_AT_MOST: u64 = 4096;
+
 /// What all that is open has.
 #[derive(Debug)]
 pub(crate) struct Common {
@@ -195,6 +199,7 @@ impl Backing for ServedBacking {
         Ok(Box::new(ServedQueue {
             served: Arc::clone(&self.served),
             memory: device.copies_now().then(|| Arc::clone(device)),
+            rest: (0, 0),
             share,
             under_way: self.served.common().worker(),
             in_flight: 0,
@@ -212,6 +217,8 @@ struct ServedQueue {
     served: Arc<dyn Served>,
     /// The device, where it is memory.
     memory: Option<Arc<dyn BlockDevice>>,
+    /// Where on it the later bytes of what is expected lie, and how many.
+    rest: (u64, u64),
     share: Arc<Mutex<Share>>,
     under_way: Arc<UnderWay>,
     in_flight: usize,
@@ -272,12 +279,22 @@ impl BackingQueue for ServedQueue {
         started
     }
 
-    fn expect(&self, offset: u64, length: u64) {
+    fn expect(&mut self, offset: u64, length: u64) {
         let Some(device) = &self.memory else { return };
-        if let Some(place) = self.served.lies_at(offset, length.min(EXPECTED))
-            && let Some(place) = self.served.common().homifs.device_offset(place)
-        {
-            device.copy_soon(place, to_usize(length.min(EXPECTED)));
+        let length = length.min(EXPECTED_AT_MOST);
+        let place = self.served.lies_at(offset, length);
+        let Some(place) = place.and_then(|place| self.served.common().homifs.device_offset(place)) else {
+            return self.rest = (0, 0);
+        };
+        let now = length.min(EXPECTED);
+        device.copy_soon(place, to_usize(now));
+        self.rest = (place + now, length - now);
+    }
+
+    fn expect_rest(&mut self) {
+        let (place, length) = std::mem::take(&mut self.rest);
+        if let Some(device) = &self.memory {
+            device.copy_later(place, to_usize(length));
         }
     }
 

@@ -93,10 +93,14 @@ pub trait BackingQueue: Send + Debug {
     /// Starts an operation on a client's memory (for reads and writes).
     fn start(&mut self, io: &Io, memory: &mut Memory<'_>) -> Started;
 
-    /// Says that a read of `length` bytes from `offset` on, which may lie anywhere, is likely to be started next.
-    fn expect(&self, offset: u64, length: u64) {
+    /// Says that a read of `length` bytes from `offset` on, which may lie anywhere, is likely to be started next. Something
+    /// else is started before.
+    fn expect(&mut self, offset: u64, length: u64) {
         let _ = (offset, length);
     }
+
+    /// Says that nothing else is started any more before what was expected.
+    fn expect_rest(&mut self) {}
 
     /// Adds what is over to `done`, by token. Waits at most `limit` where nothing is over yet and something is in
     /// flight.
