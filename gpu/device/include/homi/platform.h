@@ -144,6 +144,37 @@ HOMI_FN void pause_briefly() { std::this_thread::yield(); }
 
 #endif
 
+/* What members of one group do to a word of theirs at the same time; nobody else reaches it. On a host a group is one
+ * thread. */
+#if HOMI_ACCELERATOR
+
+/* Whether it was `expected`; then it is `value` now. */
+HOMI_FN bool replace_if(uint32_t *word, uint32_t expected, uint32_t value)
+{
+    return atomicCAS(word, expected, value) == expected;
+}
+
+HOMI_FN void add_to(uint32_t *word, uint32_t value) { atomicAdd(word, value); }
+
+/* Makes it `value` where that is less. */
+HOMI_FN void lower_to(uint32_t *word, uint32_t value) { atomicMin(word, value); }
+
+#else
+
+HOMI_FN bool replace_if(uint32_t *word, uint32_t expected, uint32_t value)
+{
+    if (*word != expected)
+        return false;
+    *word = value;
+    return true;
+}
+
+HOMI_FN void add_to(uint32_t *word, uint32_t value) { *word += value; }
+
+HOMI_FN void lower_to(uint32_t *word, uint32_t value) { *word = value < *word ? value : *word; }
+
+#endif
+
 } // namespace homi
 
 #endif

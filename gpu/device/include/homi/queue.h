@@ -4,7 +4,7 @@
  *
  * Sharing a pair among groups costs several times what a pair of one's own does (tickets to take, and all who poll one
  * line are served one at a time), so pairs are many and private: there is no lock here. Within a group, members write
- * submission entries side by side; the member of rank 0 rings, polls and keeps count.
+ * submission entries side by side and take completions side by side; the member of rank 0 rings, polls and keeps count.
  *
  * A command's identifier is the place in the submission queue that it was written to, and a place is used again only
  * when its command has completed, so identifiers are never in use twice.
@@ -87,31 +87,89 @@ HOMI_FN void queue_ring(queue_pair *queue, uint32_t count)
     store_release(queue->tail_doorbell, queue->tail & (queue->entries - 1));
 }
 
-/* Looks for completions, at most `most`; how many there were. One member. */
-HOMI_FN uint32_t queue_poll(queue_pair *queue, uint32_t most)
+/* Whether the completion `ahead` of the next one is there, and what it says. */
+HOMI_FN bool completion_at(const queue_pair *queue, uint32_t ahead, completion *done)
 {
-    uint32_t const mask = queue->entries - 1;
-    uint32_t found = 0;
-    while (found < most) {
-        const uint64_t *entry = queue->completions + (queue->head & mask) * 2;
-        completion const done = read_completion(load_acquire(entry + 1));
-        /* The phase is 1 in the first round, 0 in the second, and so on (Base, section 4.2.3). */
-        bool const expected = ((queue->head / queue->entries) & 1) == 0;
-        if (done.phase != expected)
-            break;
-        if (done.cid < queue->entries && queue->places[done.cid] == PLACE_IN_FLIGHT)
-            queue->places[done.cid] = PLACE_DONE | static_cast<uint32_t>(done.status) << PLACE_STATUS_SHIFT;
-        else
-            queue->strays++;
-        queue->head++;
-        found++;
-    }
+    uint32_t const number = queue->head + ahead;
+    *done = read_completion(load_acquire(queue->completions + (number & (queue->entries - 1)) * 2 + 1));
+    /* The phase is 1 in the first round, 0 in the second, and so on (Base, section 4.2.3). */
+    return done->phase == (((number / queue->entries) & 1) == 0);
+}
+
+/* What a place is once its command has completed. */
+HOMI_FN uint32_t place_done(const completion &done)
+{
+    return PLACE_DONE | static_cast<uint32_t>(done.status) << PLACE_STATUS_SHIFT;
+}
+
+/* Takes the completion `ahead` of the next one, which is there. Any member, each another one. */
+HOMI_FN void queue_take(queue_pair *queue, uint32_t ahead)
+{
+    completion done;
+    if (!completion_at(queue, ahead, &done) || done.cid >= queue->entries ||
+        !replace_if(queue->places + done.cid, PLACE_IN_FLIGHT, place_done(done)))
+        add_to(&queue->strays, 1);
+}
+
+/* Goes on behind the next `count` completions, all taken. One member, after the others have synchronised. */
+HOMI_FN void queue_taken(queue_pair *queue, uint32_t count)
+{
+    queue->head += count;
     /* The controller needs to know only when it would run out of room; a quarter of the queue is soon enough. */
     if (queue->head - queue->head_told >= (queue->entries + 3) / 4) {
         queue->head_told = queue->head;
-        store_release(queue->head_doorbell, queue->head & mask);
+        store_release(queue->head_doorbell, queue->head & (queue->entries - 1));
     }
+}
+
+/* Takes the completions that are there, at most `most`; how many there were. One member, for all. */
+HOMI_FN uint32_t queue_poll(queue_pair *queue, uint32_t most)
+{
+    uint32_t found = 0;
+    completion done;
+    while (found < most && completion_at(queue, found, &done)) {
+        /* Nobody else does this now, and an atomic operation would take longer than the rest. */
+        if (done.cid < queue->entries && queue->places[done.cid] == PLACE_IN_FLIGHT)
+            queue->places[done.cid] = place_done(done);
+        else
+            queue->strays++;
+        found++;
+    }
+    queue_taken(queue, found);
     return found;
+}
+
+/* Not answered in time. */
+constexpr uint32_t QUEUE_LATE = ~0u;
+
+/*
+ * Waits until as many completions are there as the `count` commands from `first` on still need, at least; how many. 0 once
+ * all have completed, QUEUE_LATE where `clocks` have passed since `start`. One member.
+ *
+ * What is looked at is the last of them. A controller writes completions in order, so it is written when the others have
+ * been: each look is a round trip over the bus, and disturbs who writes the same line.
+ */
+HOMI_FN uint32_t queue_await(const queue_pair *queue, uint32_t first, uint32_t count, uint64_t start, uint64_t clocks)
+{
+    uint32_t missing = 0;
+    for (uint32_t n = 0; n < count; n++)
+        missing += (queue->places[(first + n) & (queue->entries - 1)] & 0xff) != PLACE_DONE;
+    completion done;
+    while (missing > 0 && !completion_at(queue, missing - 1, &done)) {
+        if (clock_now() - start > clocks)
+            return QUEUE_LATE;
+        pause_briefly();
+    }
+    return missing;
+}
+
+/* The status of the command at `place`, which has completed; the place is free then. Any member, each another one. */
+HOMI_FN status_t queue_release(queue_pair *queue, uint32_t place)
+{
+    uint32_t *state = queue->places + (place & (queue->entries - 1));
+    status_t const status = static_cast<status_t>(*state >> PLACE_STATUS_SHIFT);
+    *state = PLACE_FREE;
+    return status;
 }
 
 /*
@@ -121,7 +179,7 @@ HOMI_FN uint32_t queue_poll(queue_pair *queue, uint32_t most)
  */
 HOMI_FN status_t queue_wait(queue_pair *queue, uint32_t place, uint64_t clocks)
 {
-    uint32_t *state = queue->places + (place & (queue->entries - 1));
+    const uint32_t *state = queue->places + (place & (queue->entries - 1));
     uint64_t const start = clock_now();
     while ((*state & 0xff) != PLACE_DONE) {
         if (queue_poll(queue, queue->entries) > 0)
@@ -130,9 +188,7 @@ HOMI_FN status_t queue_wait(queue_pair *queue, uint32_t place, uint64_t clocks)
             return HOMI_TIMED_OUT;
         pause_briefly();
     }
-    status_t const status = static_cast<status_t>(*state >> PLACE_STATUS_SHIFT);
-    *state = PLACE_FREE;
-    return status;
+    return queue_release(queue, place);
 }
 
 } // namespace homi

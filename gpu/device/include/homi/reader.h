@@ -4,7 +4,8 @@
  *
  * A reader is a queue pair and some registered memory that one group has for itself. Commands bring blocks into that
  * memory; the whole group then copies the bytes on. The memory is used in two halves: while one is copied, commands for
- * the other are in flight. One member polls for all, so a line of completions never has more than one poller.
+ * the other are in flight. One member polls for all, so a line of completions never has more than one poller; what it
+ * found is taken by all.
  *
  *     homi::block_group const group;
  *     homi::result const got = homi::homi_read(group, reader, file, offset, length, target);
@@ -152,30 +153,52 @@ HOMI_FN status_t issue(const Group &group, reader *r, uint32_t half, Source *sou
     return outcome;
 }
 
+/* Takes completions until all commands of a half have completed; false where one was not answered in time. All members
+ * alike. */
+template <typename Group>
+HOMI_FN bool settle(const Group &group, reader *r, const batch *b)
+{
+    uint64_t const start = clock_now();
+    while (true) {
+        if (group.rank() == 0)
+            r->shared = queue_await(&r->queue, b->first, b->count, start, r->bounds.patience);
+        group.sync();
+        uint32_t const there = r->shared;
+        if (there == 0 || there == QUEUE_LATE)
+            return there == 0;
+        for (uint32_t n = group.rank(); n < there; n += group.size())
+            queue_take(&r->queue, n);
+        group.sync();
+        if (group.rank() == 0)
+            queue_taken(&r->queue, there);
+    }
+}
+
 /* Waits for all commands of a half; the first status that was no success, the same for all members. */
 template <typename Group>
 HOMI_FN status_t wait(const Group &group, reader *r, uint32_t half)
 {
+    constexpr uint32_t NONE = ~0u;
     batch *b = r->halves + half;
+    bool const settled = settle(group, r, b);
+    group.sync();
     if (group.rank() == 0) {
-        status_t outcome = NVME_SUCCESS;
-        for (uint32_t n = 0; n < b->count; n++) {
-            status_t const status = queue_wait(&r->queue, b->first + n, r->bounds.patience);
-            if (status != NVME_SUCCESS && outcome == NVME_SUCCESS)
-                outcome = status;
-            if (status == HOMI_TIMED_OUT) {
-                outcome = status;
-                r->broken = 1;
-                break;
-            }
-            r->commands++;
-        }
-        r->shared = outcome;
+        r->broken |= !settled;
+        r->shared = NONE;
+        r->commands += settled ? b->count : 0;
     }
     group.sync();
-    status_t const outcome = static_cast<status_t>(r->shared);
+    if (!settled)
+        return HOMI_TIMED_OUT;
+    for (uint32_t n = group.rank(); n < b->count; n += group.size()) {
+        status_t const status = queue_release(&r->queue, b->first + n);
+        if (status != NVME_SUCCESS)
+            lower_to(&r->shared, n << 16 | status);
+    }
     group.sync();
-    return outcome;
+    uint32_t const first = r->shared;
+    group.sync();
+    return first == NONE ? static_cast<status_t>(NVME_SUCCESS) : static_cast<status_t>(first & 0xffff);
 }
 
 /* Reads all that `source` gives, both halves in turn. Nothing is in flight afterwards, unless the time was over. */
