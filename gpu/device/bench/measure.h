@@ -25,19 +25,23 @@ struct arguments {
     bool quick = false;
     /* Queue pairs to measure with; none for those that the program chooses. */
     std::vector<uint32_t> pairs;
+    /* Bytes of a read; none for those that the program chooses. */
+    std::vector<uint32_t> bytes;
+    /* Threads; none for those that the program chooses. */
+    std::vector<uint32_t> threads;
     /* How long one figure may be measured for. */
     double seconds() const { return quick || !HOMI_ACCELERATOR ? 0.1 : 0.3; }
 };
 
 /* "32,64" as numbers. */
-inline std::vector<uint32_t> read_numbers(const char *text)
+inline std::vector<uint32_t> read_numbers(const char *text, uint32_t most)
 {
     std::vector<uint32_t> numbers;
     for (const char *at = text; *at != '\0';) {
         char *end = nullptr;
         unsigned long const number = std::strtoul(at, &end, 10);
-        if (end == at || number == 0 || number > 4096)
-            throw homi::failure(std::string(text) + " is no list of numbers from 1 to 4096, like 32,64");
+        if (end == at || number == 0 || number > most)
+            throw homi::failure(std::string(text) + " is no list of numbers from 1 to " + std::to_string(most) + ", like 32,64");
         numbers.push_back(static_cast<uint32_t>(number));
         at = *end == ',' ? end + 1 : end;
     }
@@ -52,7 +56,11 @@ inline arguments read_arguments(int argc, char **argv)
         if (one == "--quick")
             a.quick = true;
         else if (one == "--pairs" && n + 1 < argc)
-            a.pairs = read_numbers(argv[++n]);
+            a.pairs = read_numbers(argv[++n], 4096);
+        else if (one == "--bytes" && n + 1 < argc)
+            a.bytes = read_numbers(argv[++n], 1 << 20);
+        else if (one == "--threads" && n + 1 < argc)
+            a.threads = read_numbers(argv[++n], 1024);
         else if (one == "--title" && n + 1 < argc)
             a.title = argv[++n];
         else if (one == "--image" && n + 1 < argc)

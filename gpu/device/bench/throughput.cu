@@ -3,7 +3,7 @@
  * How many random reads a second, and how many bytes, into host memory and on into the accelerator's: against what a
  * plain copy over the link gives.
  *
- *     throughput [--quick] [--pairs N[,N...]] [--title TEXT] FILE
+ *     throughput [--quick] [--pairs N[,N...]] [--bytes N[,N...]] [--title TEXT] FILE
  */
 #include "measure.h"
 
@@ -107,18 +107,21 @@ void measure_all(const measure::arguments &a)
     double const link = measure::link_speed();
     std::vector<uint32_t> pairs = a.pairs;
     if (pairs.empty())
-        pairs = !HOMI_ACCELERATOR ? std::vector<uint32_t>{2} : a.quick ? std::vector<uint32_t>{64} : std::vector<uint32_t>{64, 128};
+        pairs = !HOMI_ACCELERATOR ? std::vector<uint32_t>{2} : a.quick ? std::vector<uint32_t>{32} : std::vector<uint32_t>{32, 64};
+    std::vector<uint32_t> lengths = a.bytes;
+    if (lengths.empty())
+        lengths = {512, 4096, 65536, 1048576};
     std::printf("%s; plain copy over the link: %.1f GB/s; medians of %zu\n\n", a.title, link, REPETITIONS);
     std::printf("| bytes | to | pairs | reads/s | GB/s | share of the link |\n|---:|---|---:|---:|---:|---:|\n");
     homi::device_array<uint32_t> failed(1);
     for (uint32_t count : pairs) {
-        for (uint64_t length : {512ull, 4096ull, 65536ull, 1048576ull}) {
-            if (size < length * 16)
+        for (uint64_t length : lengths) {
+            if (length % 512 != 0 || size < length * 16)
                 continue;
             /* A session for each row: queues of an earlier one would cost the mediators' time. */
             homi::session from(file.get());
             homi::file const source = homi::as_source(from.open(file.get()));
-            uint64_t const batch = length <= 4096 ? 64 : length <= 65536 ? 8 : 2;
+            uint64_t const batch = length <= 4096 ? 64 : length <= 65536 ? 8 : 1;
             homi::readers all(&from, {count, 256, std::max(length, block) * batch * 2, 0, 20});
             homi::device_array<uint8_t> target(count * SLOTS * length);
             for (bool bring : {false, true}) {

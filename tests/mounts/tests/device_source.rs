@@ -17,7 +17,7 @@ use oracle::{machine, skip_if};
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Every program, below `gpu/device`.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 11] = [
     "tests/compare",
     "tests/dma_buf",
     "tests/half_written",
@@ -25,6 +25,7 @@ const PROGRAMS: [&str; 10] = [
     "tests/snapshot",
     "bench/doorbell",
     "bench/throughput",
+    "bench/processors",
     "bench/pread",
     "bench/cufile",
     "examples/checksum",
