@@ -45,7 +45,8 @@ pub(crate) struct Purse {
 
 impl Budget {
     pub(crate) fn new(guests: Arc<Guests>) -> Arc<Self> {
-        let processors = thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
+        let processors =
+            thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
         let pace = (f64::from(PART) / f64::from(processors)).max(1.0);
         Arc::new(Self { guests, start: Instant::now(), pace, even: Mutex::default() })
     }

@@ -101,8 +101,11 @@ impl Server {
             .open_door(path.clone(), door)
             .map_err(|error| failed("make a key")(io::Error::other(error.to_string())))?;
         let (stop, stopped) = watch::channel(false);
-        let runtime =
-            Builder::new_current_thread().enable_all().thread_name("clients-aside").build().map_err(failed("start a runtime"))?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .thread_name("clients-aside")
+            .build()
+            .map_err(failed("start a runtime"))?;
         let workers = threads.max(1);
         let session =
             Session { homifs: Arc::clone(homifs), crew: Arc::clone(&crew), workers, limits, ledger };

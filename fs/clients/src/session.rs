@@ -118,7 +118,10 @@ impl Session {
                 }
             }
             let packet = tokio::select! {
+                // What has arrived counts, however long we let it lie.
+                biased;
                 _ = stopped.changed() => return Ok(()),
+                packet = connection.receive() => packet?,
                 woken = wake.async_io(Interest::READABLE, |wake| {
                     Ok(rustix::io::read(wake, &mut [0_u8; 8])?)
                 }) => {
@@ -126,7 +129,6 @@ impl Session {
                     self.crew.wake();
                     continue;
                 }
-                packet = connection.receive() => packet?,
                 () = sleep_until(hello_until), if client.is_none() => return Err(late("nobody said hello")),
             };
             let Some(packet) = packet else { return Ok(()) };
@@ -169,7 +171,8 @@ impl Session {
             let (homifs, caller) = (Arc::clone(&self.homifs), caller.clone());
             let (limits, workers) = (self.limits, self.workers);
             let ledger = Arc::clone(&self.ledger);
-            let make = move |_: &Meter<'_>| Client::new(next_number(), homifs, caller, limits, workers, ledger);
+            let make =
+                move |_: &Meter<'_>| Client::new(next_number(), homifs, caller, limits, workers, ledger);
             let made = in_the_background(purse, make).await;
             let answer = made.map(|made| {
                 let made = Arc::new(made);

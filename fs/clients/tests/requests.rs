@@ -77,7 +77,9 @@ fn flood_of_requests_takes_its_part_of_the_processors_and_queues_are_served() {
         let share = took.as_secs_f64() / time.as_secs_f64();
         let rates = counts.iter().zip(asked).map(|(count, asked)| count.load(Ordering::Relaxed) - asked);
         let rates: Vec<_> = kinds.iter().map(|(name, _)| *name).zip(rates).collect();
-        println!("{share:.3} of a processor where {part} are theirs, {reads} reads beside {rates:?} in {time:?}");
+        println!(
+            "{share:.3} of a processor where {part} are theirs, {reads} reads beside {rates:?} in {time:?}"
+        );
         // What the system adds to a turn beside what is counted for it differs from machine to machine.
         assert!(share < part * 1.4, "requests took {share} of a processor, where {part} are theirs");
         assert!(reads > 0 && rates.iter().all(|(_, rate)| *rate > 0), "{reads} reads beside {rates:?}");

@@ -42,7 +42,16 @@ struct Registered {
 
 impl Registered {
     fn new(mount: &PathBuf, length: usize, dma_buf: Option<RawFd>) -> Result<Self, ClientError> {
-        let system = |action| move |error: rustix::io::Errno| ClientError::System { action, source: error.into() };
+        let system =
+            |action| move |error: rustix::io::Errno| ClientError::System { action, source: error.into() };
+        // First, before anything opened here can have the number of one that the program closed.
+        let dma_buf = dma_buf
+            .map(|number| {
+                // SAFETY: It is only used to be duplicated, at once; where nothing is open by this number, the system says so.
+                let lent = unsafe { BorrowedFd::borrow_raw(number) };
+                rustix::io::fcntl_dupfd_cloexec(lent, 0).map_err(system("duplicate the descriptor"))
+            })
+            .transpose()?;
         let mount = rustix::fs::open(mount, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .map_err(system("open the mount"))?;
         let client = client_of(&mount, Fallback::Refuse)?;
@@ -53,12 +62,7 @@ impl Registered {
         }
         let buffer = match dma_buf {
             None => session.buffer(length)?,
-            Some(number) => {
-                // SAFETY: It is only used to be duplicated, within this call; where the program closed it, the system says so.
-                let lent = unsafe { BorrowedFd::borrow_raw(number) };
-                let own = rustix::io::fcntl_dupfd_cloexec(lent, 0).map_err(system("duplicate the descriptor"))?;
-                session.register_dma_buf(own, length)?
-            }
+            Some(own) => session.register_dma_buf(own, length)?,
         };
         let pair = session.queues(1, ENTRIES.min(limits.entries))?.pair(0);
         let pair = pair.ok_or_else(|| ClientError::Protocol("it gave no queue".into()))?;
@@ -144,9 +148,13 @@ impl Buffer {
     ) -> PyResult<u64> {
         let opened = file.get().opened()?;
         let Some(namespace) = opened.file.namespace() else {
-            return Err(no_sense(format!("only queues fill this memory, and the file has none: {}", opened.file.why())));
+            return Err(no_sense(format!(
+                "only queues fill this memory, and the file has none: {}",
+                opened.file.why()
+            )));
         };
-        let (block, room) = (u64::from(namespace.block_size()), u64::try_from(self.length)?.saturating_sub(at));
+        let (block, room) =
+            (u64::from(namespace.block_size()), u64::try_from(self.length)?.saturating_sub(at));
         let there = namespace.size().saturating_sub(offset);
         let wanted = length.unwrap_or(there).min(there);
         let whole = wanted.next_multiple_of(block);

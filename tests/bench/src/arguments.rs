@@ -221,6 +221,8 @@ pub(crate) struct ClientArguments {
 /// What a process floods the daemon with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum FloodKind {
+    /// Nobody is there.
+    Nobody,
     /// Nothing: it spins.
     Spin,
     /// The shortest requests that there are.
@@ -237,10 +239,11 @@ pub(crate) enum FloodKind {
 
 impl FloodKind {
     pub(crate) const ALL: &[Self] =
-        &[Self::Spin, Self::Identify, Self::Open, Self::Buffer, Self::Connect, Self::Wake];
+        &[Self::Nobody, Self::Spin, Self::Identify, Self::Open, Self::Buffer, Self::Connect, Self::Wake];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Nobody => "nobody",
             Self::Spin => "spin",
             Self::Identify => "identify",
             Self::Open => "open",

@@ -1,5 +1,5 @@
-//! What is left to a client beside a process that floods the daemon with requests, by the wall clock: beside each kind of
-//! flood, and beside a process with as many threads that does nothing but spin, which is what the scheduler alone takes.
+//! What is left to a client beside a process that floods the daemon with requests, by the wall clock: beside nobody, each
+//! kind of flood, and a process with as many threads that does nothing but spin, which is what the scheduler alone takes.
 //!
 //! All are processes of their own, on a real mount, and take turns: each turn measures the client beside every one of
 //! them, and what counts is the median of the ratios turn by turn, so that what else the machine does cancels out.
@@ -54,10 +54,21 @@ pub(crate) fn run(arguments: &FloodArguments) -> Result<()> {
     };
     let mounted = Who::Homifs.mount(&setting)?;
     let file = mounted.root.path().join("large");
-    let mut rows =
-        table(&["client", "beside", "rate/s", "of beside spin", "requests/s", "mediators", "control", "others"]);
+    let mut rows = table(&[
+        "client",
+        "beside",
+        "rate/s",
+        "of alone",
+        "of beside spin",
+        "requests/s",
+        "mediators",
+        "requests",
+        "others",
+    ]);
     for load in [Load::Full, Load::Now] {
-        if !arguments.only.is_empty() && !arguments.only.iter().any(|part| load.name().contains(part.as_str())) {
+        if !arguments.only.is_empty()
+            && !arguments.only.iter().any(|part| load.name().contains(part.as_str()))
+        {
             continue;
         }
         let mut victim = Victim::new(&file, load)?;
@@ -74,13 +85,15 @@ pub(crate) fn run(arguments: &FloodArguments) -> Result<()> {
                 }
             }
         }
-        let spin = all.get(&FloodKind::Spin).map(|beside| beside.rates.clone()).unwrap_or_default();
+        let rates_beside = |kind| all.get(&kind).map(|beside| beside.rates.clone()).unwrap_or_default();
+        let (alone, spin) = (rates_beside(FloodKind::Nobody), rates_beside(FloodKind::Spin));
         for (kind, beside) in &all {
             let figure = |samples: &Samples| right(number(samples.median().unwrap_or(0.0)));
             rows.add_row([
                 right(load.name()),
                 right(kind.name()),
                 figure(&beside.rates),
+                right(number(beside.rates.ratio_to(&alone).unwrap_or(0.0))),
                 right(number(beside.rates.ratio_to(&spin).unwrap_or(0.0))),
                 figure(&beside.requests),
                 figure(&beside.daemon[0]),
@@ -101,13 +114,14 @@ fn measure(
     file: &Path,
     kind: FloodKind,
 ) -> Result<(f64, f64, [f64; 3])> {
-    let flood = Flood::start(arguments, file, kind)?;
+    let flood = if kind == FloodKind::Nobody { None } else { Some(Flood::start(arguments, file, kind)?) };
     victim.work(Duration::from_secs_f64(arguments.seconds / 4.0))?;
     let before = thread_times(mounted)?;
     let (rate, time) = victim.work(Duration::from_secs_f64(arguments.seconds))?;
     let after = thread_times(mounted)?;
     let took = |place: usize| (after[place] - before[place]).max(0.0) / time;
-    Ok((rate, flood.end()?, [took(0), took(1), took(2)]))
+    let requests = flood.map_or(Ok(0.0), Flood::end)?;
+    Ok((rate, requests, [took(0), took(1), took(2)]))
 }
 
 /// A process that floods until it is told to end.

@@ -43,7 +43,7 @@ fn one(path: &Path, kind: FloodKind, over: &AtomicBool, count: &AtomicU64) -> Re
     let open = session.open(&file)?;
     while !over.load(Ordering::Relaxed) {
         match kind {
-            FloodKind::Spin => {
+            FloodKind::Nobody | FloodKind::Spin => {
                 (0..1000).for_each(|_| spin_loop());
                 continue;
             }
