@@ -108,14 +108,18 @@ impl Session {
         let hello_until = Instant::now() + HELLO_LIMIT;
         let connection = Connection::new(socket)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let wake = registered(wake)?;
+        let mut wake = registered(wake)?;
         loop {
             let wait = purse.wait();
             if !wait.is_zero() {
+                // Its wakes would wake this thread, too, which nothing that is counted would show.
+                let descriptor = wake.into_inner();
                 tokio::select! {
                     _ = stopped.changed() => return Ok(()),
-                    () = sleep(wait) => continue,
+                    () = sleep(wait) => {}
                 }
+                wake = registered(descriptor)?;
+                continue;
             }
             let packet = tokio::select! {
                 // What has arrived counts, however long we let it lie.

@@ -47,7 +47,7 @@ fn one(path: &Path, kind: FloodKind, over: &AtomicBool, count: &AtomicU64) -> Re
                 (0..1000).for_each(|_| spin_loop());
                 continue;
             }
-            FloodKind::Identify => drop(session.identify(open.nsid())?),
+            FloodKind::Identify => session.identify(open.nsid()).map(|_| ())?,
             FloodKind::Open => drop(session.open(&file)?),
             FloodKind::Buffer => drop(session.buffer(MEMORY)?),
             // What is turned away is a request, too.
