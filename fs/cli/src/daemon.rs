@@ -108,7 +108,7 @@ fn serve_clients(homifs: &Arc<Homifs>, options: &MountOptions) -> Result<Option<
 }
 
 fn limits_of(options: &ClientOptions) -> ClientLimits {
-    let ClientOptions { sessions, queues, depth, memory, buffers, files, snapshots } = *options;
+    let ClientOptions { sessions, queues, depth, memory, buffers, files, snapshots, handle: _ } = *options;
     let clients = usize::try_from(sessions).unwrap_or(usize::MAX);
     let entries = depth;
     ClientLimits { clients, queues, entries, memory, buffers, files, snapshots, ..ClientLimits::default() }

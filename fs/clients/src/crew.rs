@@ -59,6 +59,8 @@ impl Crew {
 
     pub(crate) fn remove(&self, id: u64) {
         self.change(|clients| clients.retain(|client| client.id != id));
+        // So that they let go of it.
+        self.wake();
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Arc<Client>>)) {

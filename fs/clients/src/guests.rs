@@ -57,6 +57,12 @@ impl Guests {
         Ok(Place { guests: Arc::clone(self), uid })
     }
 
+    /// How many are in, and of how many users.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let inside = self.inside.lock();
+        (inside.all, inside.by_user.len())
+    }
+
     /// Whether anybody is in.
     pub(crate) fn are_there(&self) -> bool {
         self.inside.lock().all > 0

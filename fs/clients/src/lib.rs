@@ -9,6 +9,7 @@
 //! flight with deadlines. The threads that carry commands out never see it.
 #![forbid(unsafe_code)]
 
+mod budget;
 mod client;
 mod crew;
 mod file;

@@ -18,6 +18,7 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 use crate::ClientLimits;
+use crate::budget::{Budget, Purse};
 use crate::crew::Crew;
 use crate::guests::{Guests, TurnedAway};
 use crate::ledger::Ledger;
@@ -29,6 +30,10 @@ use crate::session::Session;
 const FOLDER: &str = "/run/homifs";
 /// Connections that wait to be let in.
 const BACKLOG: i32 = 64;
+/// What it costs to let somebody in, or to turn somebody away.
+const ACCEPTING: Duration = Duration::from_micros(30);
+/// How long nobody is let in after a user was turned away who took more than is his.
+const TURNING_AWAY: Duration = Duration::from_millis(1);
 /// How long the end of a server waits for sessions to give everything back.
 const END_LIMIT: Duration = Duration::from_secs(60);
 
@@ -96,8 +101,11 @@ impl Server {
             .open_door(path.clone(), door)
             .map_err(|error| failed("make a key")(io::Error::other(error.to_string())))?;
         let (stop, stopped) = watch::channel(false);
-        let runtime =
-            Builder::new_current_thread().enable_all().build().map_err(failed("start a runtime"))?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .thread_name("clients-aside")
+            .build()
+            .map_err(failed("start a runtime"))?;
         let workers = threads.max(1);
         let session =
             Session { homifs: Arc::clone(homifs), crew: Arc::clone(&crew), workers, limits, ledger };
@@ -152,6 +160,7 @@ fn listen_at(path: &Path) -> io::Result<OwnedFd> {
 async fn serve(listener: OwnedFd, session: Session, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
     let listener = registered(listener)?;
     let guests = Guests::new(session.limits.clients);
+    let budget = Budget::new(Arc::clone(&guests));
     loop {
         let accepted = tokio::select! {
             _ = stopped.changed() => break,
@@ -169,23 +178,27 @@ async fn serve(listener: OwnedFd, session: Session, mut stopped: watch::Receiver
                 continue;
             }
         };
+        let purse = budget.purse(peer.uid);
+        purse.charge(ACCEPTING);
         let place = match guests.let_in(peer.uid) {
             Ok(place) => place,
             Err(TurnedAway::Full) => {
                 let clients = session.limits.clients;
                 tracing::warn!(clients, "a client was turned away: there are as many as may be");
+                rest_from(&purse).await;
                 continue;
             }
             Err(TurnedAway::Greedy) => {
                 // Whoever tries it again and again fills no log.
                 tracing::debug!(uid = peer.uid, "a client was turned away: its user has half of all places");
+                rest_from(&purse).await;
                 continue;
             }
         };
         let caller = Caller { uid: peer.uid, gid: peer.gid, pid: peer.pid, groups: Some(peer.groups) };
         let (session, stopped) = (session.clone(), stopped.clone());
         tokio::spawn(async move {
-            session.run(socket, caller, stopped).await;
+            session.run(socket, caller, purse, stopped).await;
             drop(place);
         });
     }
@@ -195,4 +208,11 @@ async fn serve(listener: OwnedFd, session: Session, mut stopped: watch::Receiver
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
+}
+
+/// Lets the mediators have the processor, where a user who is turned away comes again and again.
+async fn rest_from(purse: &Purse) {
+    if !purse.wait().is_zero() {
+        tokio::time::sleep(TURNING_AWAY).await;
+    }
 }

@@ -1,7 +1,9 @@
 //! One client's conversation.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +18,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::ClientLimits;
+use crate::budget::{Meter, Purse};
 use crate::client::{Client, next_number};
 use crate::crew::Crew;
 use crate::ledger::Ledger;
@@ -30,6 +33,10 @@ use crate::refusal::Refusal;
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
 /// How long a client may leave an answer lying that finds no room among those that it did not read.
 const READ_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long the mediators may take to let go of a client that is gone, and how often that is looked at.
+const LETTING_GO: Duration = Duration::from_secs(2);
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// A client that has come in: whom it talks to.
 #[derive(Clone)]
@@ -57,9 +64,16 @@ impl Answer {
 
 impl Session {
     /// Answers requests until the client goes, or everybody must.
-    pub(crate) async fn run(self, socket: OwnedFd, caller: Caller, mut stopped: watch::Receiver<bool>) {
+    pub(crate) async fn run(
+        self,
+        socket: OwnedFd,
+        caller: Caller,
+        purse: Purse,
+        mut stopped: watch::Receiver<bool>,
+    ) {
         let mut client = None;
-        let outcome = self.converse(socket, &caller, &mut stopped, &mut client).await;
+        let outcome =
+            paid_by(&purse, self.converse(socket, &caller, &purse, &mut stopped, &mut client)).await;
         let Some(client) = client else {
             if let Err(error) = outcome {
                 tracing::debug!(uid = caller.uid, pid = caller.pid, %error, "somebody came in and went");
@@ -71,14 +85,22 @@ impl Session {
         }
         // Those who work for it bring its commands to their end.
         let id = client.id;
-        let _ = spawn_blocking(move || client.end(|| *stopped.borrow())).await;
+        let (ending, paying, over) = (Arc::clone(&client), purse.clone(), stopped.clone());
+        let _ = spawn_blocking(move || paying.pay(|_| ending.end(|| *stopped.borrow()))).await;
         self.crew.remove(id);
+        // Whoever is the last to have it unmaps its memory, which a mediator should not have to.
+        let since = Instant::now();
+        while Arc::strong_count(&client) > 1 && since.elapsed() < LETTING_GO && !*over.borrow() {
+            sleep(GLANCE).await;
+        }
+        let _ = spawn_blocking(move || purse.pay(|_| drop(client))).await;
     }
 
     async fn converse(
         &self,
         socket: OwnedFd,
         caller: &Caller,
+        purse: &Purse,
         stopped: &mut watch::Receiver<bool>,
         client: &mut Option<Arc<Client>>,
     ) -> io::Result<()> {
@@ -86,10 +108,24 @@ impl Session {
         let hello_until = Instant::now() + HELLO_LIMIT;
         let connection = Connection::new(socket)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let wake = registered(wake)?;
+        let mut wake = registered(wake)?;
         loop {
+            let wait = purse.wait();
+            if !wait.is_zero() {
+                // Its wakes would wake this thread, too, which nothing that is counted would show.
+                let descriptor = wake.into_inner();
+                tokio::select! {
+                    _ = stopped.changed() => return Ok(()),
+                    () = sleep(wait) => {}
+                }
+                wake = registered(descriptor)?;
+                continue;
+            }
             let packet = tokio::select! {
+                // What has arrived counts, however long we let it lie.
+                biased;
                 _ = stopped.changed() => return Ok(()),
+                packet = connection.receive() => packet?,
                 woken = wake.async_io(Interest::READABLE, |wake| {
                     Ok(rustix::io::read(wake, &mut [0_u8; 8])?)
                 }) => {
@@ -97,11 +133,10 @@ impl Session {
                     self.crew.wake();
                     continue;
                 }
-                packet = connection.receive() => packet?,
                 () = sleep_until(hello_until), if client.is_none() => return Err(late("nobody said hello")),
             };
             let Some(packet) = packet else { return Ok(()) };
-            let Some((header, answer)) = self.answer(packet, caller, client, stopped).await else {
+            let Some((header, answer)) = self.answer(packet, caller, purse, client, stopped).await else {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet that is no request"));
             };
             tokio::select! {
@@ -119,6 +154,7 @@ impl Session {
         &self,
         packet: Packet,
         caller: &Caller,
+        purse: &Purse,
         client: &mut Option<Arc<Client>>,
         stopped: &watch::Receiver<bool>,
     ) -> Option<(Message, Result<Answer, Refusal>)> {
@@ -139,8 +175,9 @@ impl Session {
             let (homifs, caller) = (Arc::clone(&self.homifs), caller.clone());
             let (limits, workers) = (self.limits, self.workers);
             let ledger = Arc::clone(&self.ledger);
-            let make = move || Client::new(next_number(), homifs, caller, limits, workers, ledger);
-            let made = in_the_background(make).await;
+            let make =
+                move |_: &Meter<'_>| Client::new(next_number(), homifs, caller, limits, workers, ledger);
+            let made = in_the_background(purse, make).await;
             let answer = made.map(|made| {
                 let made = Arc::new(made);
                 let (welcome, status) = made.welcome();
@@ -151,17 +188,31 @@ impl Session {
             return Some((header, answer));
         };
         let stopped = stopped.clone();
-        let stop = move || *stopped.borrow();
-        let answer = in_the_background(move || carry_out(&known, kind, &body, descriptors, stop)).await;
+        let work = move |meter: &Meter<'_>| {
+            let stop = || {
+                meter.pace();
+                *stopped.borrow()
+            };
+            carry_out(&known, kind, &body, descriptors, stop)
+        };
+        let answer = in_the_background(purse, work).await;
         Some((header, answer))
     }
 }
 
+/// What a conversation costs this thread is its user's to pay, too.
+async fn paid_by<T>(purse: &Purse, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|context| purse.pay(|_| work.as_mut().poll(context))).await
+}
+
 /// Does what may wait (for commands in flight) where it holds nobody up.
 async fn in_the_background<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    purse: &Purse,
+    work: impl FnOnce(&Meter<'_>) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
-    spawn_blocking(work)
+    let purse = purse.clone();
+    spawn_blocking(move || purse.pay(work))
         .await
         .unwrap_or_else(|_| Err(Refusal::new(libc::EIO, "the request could not be done".into())))
 }

@@ -13,21 +13,20 @@ use zerocopy::IntoBytes;
 
 use crate::error::{FsError, Result};
 
-/// How long a handle is good.
-const LIFETIME: Duration = Duration::from_secs(3600);
-
 /// Gives handles of one mount and knows them again.
 pub(crate) struct Seal {
     mount: u64,
     key: [u8; 16],
+    /// How long a handle is good.
+    lifetime: Duration,
 }
 
 impl Seal {
-    /// With a key and a number of its own, which nobody can guess.
+    /// With a key and a number of its own, which nobody can guess; its handles are good for `lifetime`.
     ///
     /// # Errors
     /// Where the system has no random numbers to give.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(lifetime: Duration) -> Result<Self> {
         let mut random = [0; 24];
         let filled = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
         if filled != Ok(random.len()) {
@@ -35,12 +34,12 @@ impl Seal {
         }
         let (mount, key) = random.split_at(8);
         let mount = u64::from_le_bytes(mount.try_into().unwrap_or_default());
-        Ok(Self { mount, key: key.try_into().unwrap_or_default() })
+        Ok(Self { mount, key: key.try_into().unwrap_or_default(), lifetime })
     }
 
     /// A handle of an inode, for reading and what `rights` add.
     pub(crate) fn issue(&self, ino: Ino, generation: u64, rights: u64) -> Handle {
-        let expiry = seconds_since_1970().saturating_add(LIFETIME.as_secs());
+        let expiry = seconds_since_1970().saturating_add(self.lifetime.as_secs());
         let mut handle = Handle {
             magic: HANDLE_MAGIC,
             mount: self.mount.into(),
@@ -93,9 +92,11 @@ fn seconds_since_1970() -> u64 {
 mod tests {
     use super::*;
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
     #[test]
     fn handle_of_this_mount_is_known_again_and_any_change_is_noticed() {
-        let seal = Seal::new().unwrap();
+        let seal = Seal::new(HOUR).unwrap();
         let handle = seal.issue(Ino(12), 7, 1);
         assert_eq!(seal.check(&handle).unwrap(), (Ino(12), 7));
         let bytes = *<&[u8; 64]>::try_from(handle.as_bytes()).unwrap();
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn handle_of_another_mount_or_past_its_time_is_refused() {
-        let (ours, theirs) = (Seal::new().unwrap(), Seal::new().unwrap());
+        let (ours, theirs) = (Seal::new(HOUR).unwrap(), Seal::new(HOUR).unwrap());
         assert!(matches!(ours.check(&theirs.issue(Ino(12), 0, 0)), Err(FsError::ForeignHandle)));
         let mut old = ours.issue(Ino(12), 0, 0);
         old.expiry = 1000.into();

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use extents_core::{ExtentMap, Ino, InodeFlags, Metadata};
 use homi_abi::session::Handle;
@@ -73,7 +74,8 @@ impl Homifs {
     /// # Errors
     /// Where the system has no random numbers for a key, or the mount has a door already.
     pub fn open_door(&self, socket: PathBuf, clients: Arc<dyn Clients>) -> Result<()> {
-        let open = Open { socket, seal: Seal::new()?, clients };
+        let lifetime = Duration::from_secs(self.options().client_limits.handle);
+        let open = Open { socket, seal: Seal::new(lifetime)?, clients };
         self.door().open.set(open).map_err(|_| FsError::Invalid)
     }
 

@@ -17,6 +17,8 @@ pub struct ClientOptions {
     pub files: u32,
     /// Most bytes of one client's dataset snapshots together; 0: it gets none.
     pub snapshots: u64,
+    /// For how many seconds a file's handle can be presented.
+    pub handle: u64,
 }
 
 impl Default for ClientOptions {
@@ -29,6 +31,7 @@ impl Default for ClientOptions {
             buffers: 256,
             files: 1024,
             snapshots: 1 << 30,
+            handle: 3600,
         }
     }
 }

@@ -396,6 +396,19 @@ pub(crate) static TABLE: &[Row] = &[
         default: "",
     },
     Row {
+        name: "client_handle",
+        group: Group::Clients,
+        kind: Kind::Number {
+            unit: Unit::Seconds,
+            min: 1,
+            max: 366 * 86400,
+            set: |options, value| options.client_limits.handle = value,
+            get: |options| Some(options.client_limits.handle),
+        },
+        help: "How long a file's handle (homi.handle) can be presented; what was opened by it stays open.",
+        default: "",
+    },
+    Row {
         name: "threads",
         group: Group::Speed,
         kind: Kind::Number {

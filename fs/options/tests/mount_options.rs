@@ -30,7 +30,7 @@ fn every_option_with_a_value_is_taken() {
         "partition=3,fs=xfs,journal=/dev/sdb1,engine=pread,direct=off,threads=7,depth=64,cache=1G,map_cache=64MiB,\
          read_ahead=512K,max_read=131072,ttl=2h,log=/var/log/homifs.log,log_level=debug,norecovery,recovery=media,noallow_other,\
          nodefault_permissions,clients=2,client_sessions=9,client_queues=17,client_depth=256,client_memory=1G,\
-         client_buffers=5,client_files=99,client_snapshots=3M,reads=engine,data=journal",
+         client_buffers=5,client_files=99,client_snapshots=3M,client_handle=2m,reads=engine,data=journal",
     )
     .unwrap();
     let expected = MountOptions {
@@ -52,6 +52,7 @@ fn every_option_with_a_value_is_taken() {
             buffers: 5,
             files: 99,
             snapshots: 3 << 20,
+            handle: 120,
         },
         threads: Some(7),
         cache: 1 << 30,

@@ -2,7 +2,8 @@
 //!
 //! Python's lock is let go of while commands fly, so other threads run, and read at the same time.
 //!
-//! The crate has unsafe code where it fills memory that Python objects lend: [`buffer`] and [`cuda`].
+//! The crate has unsafe code where it fills memory that Python objects lend: [`buffer`] and [`cuda`]; and [`memory`] borrows a
+//! descriptor that Python has as a number.
 
 #![allow(clippy::needless_pass_by_value, reason = "what PyO3 made of an argument it hands over")]
 
@@ -15,6 +16,7 @@ mod extent;
 mod file;
 mod live;
 mod many;
+mod memory;
 
 use pyo3::prelude::*;
 
@@ -34,4 +36,6 @@ mod _homifs {
     use crate::live::{MountSnapshot, snapshot};
     #[pymodule_export]
     use crate::many::read_many;
+    #[pymodule_export]
+    use crate::memory::Buffer;
 }

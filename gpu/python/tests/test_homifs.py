@@ -3,9 +3,11 @@
 import array
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import stat
+import struct
 import threading
 import unittest
 from pathlib import Path
@@ -151,6 +153,80 @@ class Reading(unittest.TestCase):
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
         self.assertEqual(file.read(0, 5000), wanted)
         file.close()
+
+
+def dma_buf(memory: int, length: int) -> int:
+    """A dma-buf over a memfd, by /dev/udmabuf; struct udmabuf_create and UDMABUF_CREATE of <linux/udmabuf.h>."""
+    with open("/dev/udmabuf", "r+b", buffering=0) as device:
+        return fcntl.ioctl(device, 0x40187542, struct.pack("=iIQQ", memory, 1, 0, length))
+
+
+class Registering(unittest.TestCase):
+    LENGTH = 1 << 20
+
+    def memfd(self, seals: int) -> int:
+        memory = os.memfd_create("buffer", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self.addCleanup(os.close, memory)
+        os.ftruncate(memory, self.LENGTH)
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seals)
+        return memory
+
+    def test_new_memory_is_the_hosts_and_filled_by_commands(self) -> None:
+        with homifs.open(LARGE) as file, homifs.Buffer(MOUNT, self.LENGTH) as buffer:
+            self.assertEqual((buffer.kind, len(buffer), buffer.copy(5, 3)), ("host", self.LENGTH, bytes(3)))
+            block = file.block_size
+            for offset, length, at in ((0, None, 0), (block, 3 * block, 8), (file.size // block * block, None, 4096)):
+                with self.subTest(offset=offset, length=length, at=at):
+                    room = (self.LENGTH - at) // block * block
+                    length = room if length is None else length
+                    wanted = plain(LARGE, offset, length)
+                    self.assertEqual(buffer.read(file, offset, length, at=at), len(wanted))
+                    self.assertEqual(buffer.copy(at, len(wanted)), wanted)
+            for offset, length, at in ((1, block, 0), (0, block, 2), (0, block, self.LENGTH), (0, block, self.LENGTH - 4)):
+                with self.subTest(offset=offset, at=at), self.assertRaises(ValueError):
+                    buffer.read(file, offset, length, at=at)
+            buffer.close()
+            with self.assertRaises(ValueError):
+                buffer.read(file, 0, block)
+            with self.assertRaises(ValueError):
+                buffer.copy()
+
+    def test_memory_that_is_no_dma_buf_is_refused_in_words(self) -> None:
+        with self.assertRaises(homifs.Error) as caught:
+            homifs.Buffer(MOUNT, self.LENGTH, dma_buf=self.memfd(fcntl.F_SEAL_GROW))
+        self.assertEqual(caught.exception.errno, errno.EPERM)
+        self.assertIn("nor a dma-buf", caught.exception.message)
+        with homifs.Buffer(MOUNT, self.LENGTH, dma_buf=self.memfd(fcntl.F_SEAL_SHRINK)) as buffer:
+            self.assertEqual(buffer.kind, "host")
+        closed = os.dup(0)
+        os.close(closed)
+        with self.assertRaises(homifs.Error) as caught:
+            homifs.Buffer(MOUNT, self.LENGTH, dma_buf=closed)
+        self.assertEqual(caught.exception.errno, errno.EBADF)
+        with self.assertRaises(homifs.Error) as caught:
+            homifs.Buffer(ELSEWHERE, self.LENGTH)
+        self.assertEqual(caught.exception.errno, errno.EOPNOTSUPP)
+
+    def test_dma_buf_is_filled_or_refused_in_words(self) -> None:
+        memory = self.memfd(fcntl.F_SEAL_SHRINK)
+        try:
+            lent = dma_buf(memory, self.LENGTH)
+        except OSError as error:
+            self.skipTest(f"/dev/udmabuf makes no dma-buf: {error}")
+        self.addCleanup(os.close, lent)
+        try:
+            buffer = homifs.Buffer(MOUNT, self.LENGTH, dma_buf=lent)
+        except homifs.Error as error:
+            # Not with every engine can it be written to.
+            self.assertEqual(error.errno, errno.EOPNOTSUPP)
+            self.assertIn("register host memory", error.message)
+            return
+        with buffer, homifs.open(LARGE) as file:
+            self.assertEqual(buffer.kind, "dma-buf")
+            length = min(self.LENGTH, file.size) // file.block_size * file.block_size
+            self.assertEqual(buffer.read(file, 0, length), length)
+            # By the memfd that it was made of, another way to the same memory.
+            self.assertEqual(os.pread(memory, length, 0), plain(LARGE, 0, length))
 
 
 class Devices(unittest.TestCase):

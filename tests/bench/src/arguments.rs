@@ -27,6 +27,11 @@ pub(crate) enum Command {
     Driver(DriverArguments),
     /// Clients with queues of their own: checked commands a second, and small files a second through a snapshot.
     Clients(ClientArguments),
+    /// What a client on a mount gets done beside processes that flood the daemon with requests.
+    Floods(FloodArguments),
+    /// Floods the daemon of a mount with requests.
+    #[command(hide = true)]
+    Flood(FlooderArguments),
     /// Serves the in-memory file system that the others are measured against.
     #[command(hide = true)]
     Ceiling(CeilingArguments),
@@ -211,6 +216,76 @@ pub(crate) struct ClientArguments {
     /// Each client thread has a session of its own, instead of one session for all.
     #[arg(long)]
     pub(crate) sessions: bool,
+}
+
+/// What a process floods the daemon with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum FloodKind {
+    /// Nobody is there.
+    Nobody,
+    /// Nothing: it spins.
+    Spin,
+    /// The shortest requests that there are.
+    Identify,
+    /// A file that is opened and closed.
+    Open,
+    /// Memory that is registered and given back.
+    Buffer,
+    /// Sessions that begin and end.
+    Connect,
+    /// Wakes of those who do not sleep.
+    Wake,
+}
+
+impl FloodKind {
+    pub(crate) const ALL: &[Self] =
+        &[Self::Nobody, Self::Spin, Self::Identify, Self::Open, Self::Buffer, Self::Connect, Self::Wake];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody",
+            Self::Spin => "spin",
+            Self::Identify => "identify",
+            Self::Open => "open",
+            Self::Buffer => "buffer",
+            Self::Connect => "connect",
+            Self::Wake => "wake",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FloodArguments {
+    /// Turns.
+    #[arg(long, default_value_t = 9)]
+    pub(crate) rounds: usize,
+    /// Seconds for each measurement.
+    #[arg(long, default_value_t = 0.5)]
+    pub(crate) seconds: f64,
+    /// Threads that flood, each with a session of its own.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) threads: usize,
+    /// Threads of the daemon that carry out commands.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) mediators: usize,
+    /// Only these clients (part of their name).
+    #[arg(long)]
+    pub(crate) only: Vec<String>,
+    /// The daemon to measure [default: beside this program, then in PATH].
+    #[arg(long)]
+    pub(crate) homifs: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FlooderArguments {
+    /// A file on the mount.
+    pub(crate) file: PathBuf,
+    /// What with.
+    #[arg(long, value_enum)]
+    pub(crate) kind: FloodKind,
+    /// By how many threads.
+    #[arg(long)]
+    pub(crate) threads: usize,
 }
 
 #[derive(Debug, Args)]

@@ -27,7 +27,7 @@ use crate::report::{machine, number, reached, right, table};
 use crate::samples::Samples;
 
 use device::{Image, MemoryDevice, Way};
-use tmpfs::TmpfsImage;
+pub(crate) use tmpfs::TmpfsImage;
 
 /// Bytes of a file of the tree: many data sets have pictures of this size.
 const FILE: usize = 110_000;

@@ -158,6 +158,11 @@ impl Mounted {
         }
     }
 
+    /// The daemon's process.
+    pub(crate) fn daemon_id(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
+    }
+
     /// CPU time that the daemon has used, in seconds.
     pub(crate) fn cpu_seconds(&self) -> Option<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.daemon.as_ref()?.id())).ok()?;

@@ -8,6 +8,7 @@ mod clients;
 mod contender;
 mod contents;
 mod driver;
+mod floods;
 mod generator;
 mod load;
 mod medium;
@@ -31,6 +32,8 @@ fn main() -> anyhow::Result<()> {
         Command::Writes(arguments) => writes::run(&arguments),
         Command::Driver(arguments) => driver::run(&arguments),
         Command::Clients(arguments) => clients::run(&arguments),
+        Command::Floods(arguments) => floods::run(&arguments),
+        Command::Flood(arguments) => floods::flood(&arguments),
         Command::Ceiling(arguments) => ceiling::run(&arguments),
     }
 }

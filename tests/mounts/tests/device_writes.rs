@@ -39,14 +39,21 @@ fn what_a_client_writes_by_queues_is_what_everybody_reads() -> Result<()> {
             let session = Session::of_file(File::open(mount.path())?)?;
             let file = session.open_to_write(OpenOptions::new().write(true).read(true).open(&path)?)?;
             ensure!(file.is_writable() && file.size() == SIZE as u64, "{format:?}");
-            let (mut writer, mut reader) = (session.writer(256 << 10)?, session.reader(256 << 10)?);
+            // Pieces are a quarter of the memory. By PRP they have one page, two or a list, and of the larger ones the lists
+            // lie in more than one page.
+            let mut writers = [
+                session.writer(256 << 10)?,
+                session.writer_by_prp(256 << 10)?,
+                session.writer_by_prp(4 << 20)?,
+            ];
+            let mut reader = session.reader(256 << 10)?;
             let mut numbers = Numbers(0x5851_f42d_4c95_7f2d);
             for round in 0..60 {
                 let block = u64::from(file.block_size());
                 let start = numbers.below(SIZE as u64 / block) * block;
                 let end = (start + (1 + numbers.below(600)) * block).min(SIZE as u64);
                 let bytes: Vec<u8> = (start..end).map(|_| numbers.next() as u8).collect();
-                writer.write(&file, start, &bytes)?;
+                writers[usize::from(round % 3)].write(&file, start, &bytes)?;
                 model[start as usize..end as usize].copy_from_slice(&bytes);
                 // A program's write between, in the same file.
                 let at = numbers.below(SIZE as u64 - 100);
@@ -59,14 +66,16 @@ fn what_a_client_writes_by_queues_is_what_everybody_reads() -> Result<()> {
                 );
                 ensure!(fs::read(&path)? == model, "{format:?} {reads} round {round}: by read(2)");
             }
-            writer.flush(&file)?;
+            for writer in &mut writers {
+                writer.flush(&file)?;
+            }
             let told = fs::metadata(&path)?;
             ensure!(told.size() == SIZE as u64, "{format:?}: the size is {}", told.size());
             ensure!(told.permissions().mode() & 0o7000 == 0, "{format:?}: still set-user-ID");
             // Nobody gets its blocks meanwhile.
             let said = refusal(session.open(File::open(&path)?));
             ensure!(said == format!("Some({})", libc::ETXTBSY), "{format:?}: {said}");
-            drop((file, writer));
+            drop((file, writers));
             ensure!(
                 ExtentMap::of_file(&File::open(&path)?)?.generation > before,
                 "{format:?}: the same generation"

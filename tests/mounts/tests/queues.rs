@@ -173,6 +173,45 @@ fn handle_that_is_forged_or_of_another_mount_is_refused() -> Result<()> {
 }
 
 #[test]
+fn handle_past_its_time_is_refused_and_what_it_opened_goes_on() -> Result<()> {
+    skip_if!(machine::cannot_mount_fuse());
+    let mount = HomifsMount::new(&image_of("ext4-default")?.0, "ro,clients=1,client_handle=2")?;
+    let path = files_of(&mount)?.into_iter().find(|path| fs::metadata(path).is_ok_and(|m| m.len() >= 8192));
+    let path = path.context("no file of two blocks")?;
+    let (wanted, session) = (fs::read(&path)?, Session::of_file(File::open(&path)?)?);
+    let handle_of = |path: &Path| -> Result<Handle> {
+        let mut handle = Handle::default();
+        let length = rustix::fs::fgetxattr(File::open(path)?, c"homi.handle", handle.as_mut_bytes())?;
+        ensure!(length == size_of::<Handle>());
+        Ok(handle)
+    };
+    let (handle, directory) = (handle_of(&path)?, handle_of(mount.path())?);
+    let (file, snapshot) = (session.open_handle(&handle)?, session.snapshot_of_handle(&directory)?);
+    let start = Instant::now();
+    let refused = loop {
+        match session.open_handle(&handle) {
+            Ok(again) => drop(again),
+            Err(ClientError::Refused { errno, text }) => break (errno, text),
+            Err(other) => return Err(other.into()),
+        }
+        ensure!(start.elapsed() < Duration::from_secs(20), "a handle for 2 s is good after 20 s");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    ensure!(refused.0 == libc::EKEYEXPIRED && refused.1.contains("too old"), "{refused:?}");
+    match session.snapshot_of_handle(&directory) {
+        Err(ClientError::Refused { errno: libc::EKEYEXPIRED, .. }) => {}
+        other => anyhow::bail!("a snapshot by a handle that is too old: {other:?}"),
+    }
+    // What was opened in time stays open, and the file can be had again.
+    ensure!(file.is_held() && snapshot.namespace().is_held());
+    for file in [&file, &session.open_handle(&handle_of(&path)?)?] {
+        let mut got = vec![0; wanted.len()];
+        ensure!(session.reader(64 << 10)?.read(file, 0, &mut got)? == wanted.len() && got == wanted);
+    }
+    Ok(())
+}
+
+#[test]
 fn commands_beyond_a_clients_files_and_memory_fail_with_their_status() -> Result<()> {
     skip_if!(machine::cannot_mount_fuse());
     let mount = HomifsMount::new(&image_of("ext4-default")?.0, "clients=1")?;

@@ -11,8 +11,21 @@
 docs/CLIENTS.md of the project tells the rest.
 """
 
-from ._homifs import CudaBytes, Error, Extent, File, MountSnapshot, Snapshot, SnapshotFile, open, read_many, snapshot
+from ._homifs import (
+    Buffer,
+    CudaBytes,
+    Error,
+    Extent,
+    File,
+    MountSnapshot,
+    Snapshot,
+    SnapshotFile,
+    open,
+    read_many,
+    snapshot,
+)
 
 __all__ = [
-    "CudaBytes", "Error", "Extent", "File", "MountSnapshot", "Snapshot", "SnapshotFile", "open", "read_many", "snapshot"
+    "Buffer", "CudaBytes", "Error", "Extent", "File", "MountSnapshot", "Snapshot", "SnapshotFile", "open", "read_many",
+    "snapshot"
 ]  # fmt: skip

@@ -5,9 +5,12 @@ from types import TracebackType
 from typing import Any, ClassVar, Literal, Protocol, final
 
 # In the typeshed for every version; collections.abc has it from 3.12 on.
-from typing_extensions import Buffer
+from typing_extensions import Buffer as _Memory
 
-__all__ = ["CudaBytes", "Error", "Extent", "File", "Snapshot", "SnapshotFile", "open", "read_many"]
+__all__ = [
+    "Buffer", "CudaBytes", "Error", "Extent", "File", "MountSnapshot", "Snapshot", "SnapshotFile", "open", "read_many",
+    "snapshot"
+]  # fmt: skip
 
 _StrPath = str | os.PathLike[str]
 
@@ -83,7 +86,7 @@ class File:
     def closed(self) -> bool: ...
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """Reads bytes, fewer than asked for only at the file's end; all from the offset on where no length is given."""
-    def read_into(self, buffer: Buffer | _CudaArray, offset: int = 0) -> int:
+    def read_into(self, buffer: _Memory | _CudaArray, offset: int = 0) -> int:
         """Fills contiguous, writable memory; how many bytes there were, fewer than it holds only at the file's end."""
     def read_cuda(self, offset: int = 0, length: int | None = None, *, device: int = 0) -> CudaBytes:
         """As read, into new memory of a CUDA device. Error with ENODEV where there is no CUDA driver."""
@@ -97,7 +100,7 @@ class File:
 def open(path: _StrPath, *, allow_pread: bool = False) -> File:
     """Opens a file for reading. What queues cannot serve is refused with Error, or, with allow_pread, read by pread(2)."""
 
-def read_many(ranges: Iterable[tuple[File, int, int | Buffer | _CudaArray]]) -> list[bytearray | int]:
+def read_many(ranges: Iterable[tuple[File, int, int | _Memory | _CudaArray]]) -> list[bytearray | int]:
     """Reads ranges of files at once.
 
     A range is (file, offset, length), which gives a bytearray, or (file, offset, buffer), which fills the buffer and gives
@@ -138,7 +141,7 @@ class MountSnapshot:
         """Bytes of memory that read_into needs for these files."""
     def read(self, path: _StrPath) -> bytes:
         """All bytes of a file."""
-    def read_into(self, buffer: Buffer | _CudaArray, paths: Iterable[_StrPath], *, align: int = 1) -> list[int]:
+    def read_into(self, buffer: _Memory | _CudaArray, paths: Iterable[_StrPath], *, align: int = 1) -> list[int]:
         """Reads whole files into one memory, each at a multiple of align behind the one before; where each begins.
 
         ValueError where the memory is too small for them; Error for the first file that failed."""
@@ -155,6 +158,31 @@ class CudaBytes:
     @property
     def device(self) -> int:
         """The device's number."""
+    def __len__(self) -> int: ...
+
+@final
+class Buffer:
+    """Memory that commands write to with no copy between: new memory of the host's, or, by its descriptor, a dma-buf, which
+    may be an accelerator's own. The descriptor stays the caller's.
+
+    Error with EOPNOTSUPP where the daemon's engine cannot write to a dma-buf; its sentence tells what to do instead. Error
+    with EPERM where the descriptor is that of memory that could become shorter, or of no memory at all."""
+
+    def __new__(cls, mount: _StrPath, length: int, *, dma_buf: int | None = None) -> Buffer: ...
+    @property
+    def kind(self) -> Literal["dma-buf", "host"]:
+        """What commands write to."""
+    def read(self, file: File, offset: int = 0, length: int | None = None, *, at: int = 0) -> int:
+        """Fills the memory from byte at on, a multiple of 4, with bytes of a file from a multiple of its block size on; how
+        many there were. Whole blocks are written; what they have behind the file's end are zeros."""
+    def copy(self, at: int = 0, length: int | None = None) -> bytes:
+        """A copy of its bytes, as this process sees them: to show an accelerator's memory, ask the accelerator."""
+    def close(self) -> None:
+        """Gives it back; nothing writes there any more when this returns."""
+    def __enter__(self) -> Buffer: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
     def __len__(self) -> int: ...
 
 @final

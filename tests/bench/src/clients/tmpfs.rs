@@ -21,7 +21,7 @@ use crate::samples::Samples;
 const MEMORY: &str = "/dev/shm";
 
 /// An ext4 image with one file, `large`.
-pub(super) struct TmpfsImage {
+pub(crate) struct TmpfsImage {
     path: PathBuf,
     /// What the file holds.
     pub(super) large: File,
@@ -29,10 +29,15 @@ pub(super) struct TmpfsImage {
 }
 
 impl TmpfsImage {
-    pub(super) fn new(data_mib: u64) -> Result<Self> {
+    pub(crate) fn new(data_mib: u64) -> Result<Self> {
         let folder = tempfile::tempdir_in(MEMORY).context("tmpfs is needed at /dev/shm")?;
         let path = folder.path().join("image");
         Ok(Self { large: fill(&path, data_mib)?, path, _folder: folder })
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Serves it by the engine that a mount would take.
