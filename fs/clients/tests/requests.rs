@@ -16,6 +16,9 @@ use volume::Volume;
 const BEFORE: Duration = Duration::from_millis(1500);
 const WINDOW: Duration = Duration::from_secs(2);
 
+/// Something that a client asks for.
+type Request<'a> = dyn Fn(&Session) + Sync + 'a;
+
 /// What the threads that answer requests have worked so far: all of this process that are named for it.
 fn answering() -> Duration {
     let mut sum = 0;
@@ -42,7 +45,7 @@ fn flood_of_requests_takes_its_part_of_the_processors_and_queues_are_served() {
     let handle = volume.of(&homifs).handle_of(b"large");
     let other = Session::connect(server.path()).unwrap();
     let (large, mut reader) = (other.open_handle(&handle).unwrap(), other.reader(64 << 10).unwrap());
-    let kinds: [(&str, &(dyn Fn(&Session) + Sync)); 5] = [
+    let kinds: [(&str, &Request<'_>); 5] = [
         ("identify", &|session| assert!(session.identify(1).is_ok())),
         ("open", &|session| drop(session.open_handle(&handle).unwrap())),
         ("buffer", &|session| drop(session.buffer(1 << 20).unwrap())),
