@@ -12,7 +12,7 @@ use engine_block::{BlockQueue, Completion, IoError, Operation, Request, Wait};
 use engine_dma::{Buffer, Pool, to_u64, to_usize};
 
 use crate::pread_queue::{read_now, take};
-use crate::ring::{Entered, Target};
+use crate::ring::{Entered, Ring, Target};
 use crate::rings::Rings;
 
 /// Bounds on the commands that one queue has in flight: a single request with many pieces should not have to wait
@@ -201,7 +201,7 @@ impl RingQueue {
 
     /// Takes the completions that are there, and what was given up and is over.
     fn reap(&mut self) {
-        while let Some((mark, result)) = self.rings.current().and_then(|ring| ring.completion()) {
+        while let Some((mark, result)) = self.rings.current().and_then(Ring::completion) {
             self.land(to_usize(mark), result);
         }
         while let Some(GivenUp { requests, flights }) = self.rings.ended() {

@@ -14,7 +14,7 @@ use io_uring::{opcode, squeue};
 use super::RangeFile;
 use super::calls::run;
 use super::task::{Call, Next, Task};
-use crate::ring::{Entered, FILE};
+use crate::ring::{Entered, FILE, Ring};
 use crate::rings::Rings;
 
 /// Most requests that one queue has in flight.
@@ -106,7 +106,7 @@ impl RingRanges {
 
     /// Takes the completions that are there, and what was given up and is over.
     fn reap(&mut self) {
-        while let Some((mark, result)) = self.rings.current().and_then(|ring| ring.completion()) {
+        while let Some((mark, result)) = self.rings.current().and_then(Ring::completion) {
             let mark = to_usize(mark);
             match self.tasks.get_mut(mark).map(|task| task.after(result, &self.shared)) {
                 Some(Next::Again) => self.advance(mark),
