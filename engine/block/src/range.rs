@@ -123,7 +123,9 @@ impl RangeRequest {
     }
 }
 
-/// The end of a range request: every request that was accepted completes exactly once.
+/// The end of a range request: every request that was accepted completes exactly once, and only when nothing reaches its
+/// memory any more, whether it failed or not. Until then it is in flight, and the mappings of its windows are held; so they
+/// are where the queue is dropped first.
 #[derive(Debug)]
 pub struct RangeCompletion {
     /// The number of the request.
@@ -151,7 +153,8 @@ pub trait RangeQueue: Send + Debug {
     /// Starts what was submitted and takes completions, adding them to `done`; answers how many were added.
     ///
     /// # Errors
-    /// Only where the queue itself has failed; requests then complete with errors on further polls.
+    /// Only where the queue itself has failed; requests then complete with errors on further polls, each when its memory
+    /// is free.
     fn poll(&mut self, wait: Wait, done: &mut Vec<RangeCompletion>) -> Result<usize, IoError>;
 
     /// How many requests are in flight.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine_block::cut::Geometry;
 use engine_block::{BlockDevice, BlockQueue, DeviceInfo, IoError, OpenError, Operation, RangeQueue};
@@ -24,6 +25,9 @@ const ARENA_FOR_EACH: usize = 128 << 10;
 const SHORTEST_ARENA: usize = 1 << 20;
 const LONGEST_ARENA: usize = 4 << 20;
 
+/// How long a queue that is dropped waits for what is in flight. Kernel drivers give up on a device sooner.
+const DRAIN_LIMIT: Duration = Duration::from_secs(120);
+
 /// A regular file or block device that the kernel reads for us.
 #[derive(Debug)]
 pub struct KernelDevice {
@@ -41,6 +45,7 @@ pub struct KernelDevice {
     /// The image, where it lies in memory.
     mapped: Option<Arc<Region>>,
     calls_single: bool,
+    drain_limit: Duration,
 }
 
 impl KernelDevice {
@@ -70,7 +75,17 @@ impl KernelDevice {
         let mapped = if way == Way::Pread && is_in_memory(&data) { map(&data, size) } else { None };
         let data = Arc::new(data);
         let ranges = Arc::new(RangeFile::new(Arc::clone(&data), geometry, info.clone()));
-        Ok(Self { info, geometry, way, held: file, data, ranges, mapped, calls_single: false })
+        Ok(Self {
+            info,
+            geometry,
+            way,
+            held: file,
+            data,
+            ranges,
+            mapped,
+            calls_single: false,
+            drain_limit: DRAIN_LIMIT,
+        })
     }
 }
 
@@ -80,6 +95,13 @@ impl KernelDevice {
     #[must_use]
     pub fn calling_for_single_ranges(self) -> Self {
         Self { calls_single: true, ..self }
+    }
+
+    /// Has queues that are dropped wait at most this long for what is in flight, 2 minutes where nothing else is said.
+    /// Memory that the kernel uses for longer is [kept](crate::kept_requests) until it does not any more.
+    #[must_use]
+    pub fn draining_at_most(self, limit: Duration) -> Self {
+        Self { drain_limit: limit, ..self }
     }
 
     fn no_ring(&self, source: io::Error) -> OpenError {
@@ -100,7 +122,7 @@ impl BlockDevice for KernelDevice {
         if self.way == Way::Pread {
             return Ok(Box::new(PreadQueue::new(data, self.geometry, pool, depth)));
         }
-        match RingQueue::new(data, self.geometry, pool, depth) {
+        match RingQueue::new(data, self.geometry, pool, depth, self.drain_limit) {
             Ok(queue) => Ok(Box::new(queue)),
             Err(source) => Err(self.no_ring(source)),
         }
@@ -115,7 +137,7 @@ impl BlockDevice for KernelDevice {
                 None => Box::new(calls),
             });
         }
-        match RingRanges::new(shared, depth, self.calls_single) {
+        match RingRanges::new(shared, depth, self.calls_single, self.drain_limit) {
             Ok(ranges) => Ok(Box::new(ranges)),
             Err(source) => Err(self.no_ring(source)),
         }

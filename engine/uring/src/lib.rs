@@ -21,6 +21,8 @@ mod pread_queue;
 mod ranges;
 mod ring;
 mod ring_queue;
+mod rings;
 
 pub use choice::{Backend, Direct, Preference};
 pub use device::KernelDevice;
+pub use rings::kept_requests;

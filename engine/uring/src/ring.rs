@@ -3,20 +3,27 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use engine_dma::{Arena, Registration, to_u64, to_usize};
-use io_uring::types::{Fixed, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode, squeue};
+use rustix::event::{PollFd, PollFlags, Timespec as PollTime, poll};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 
 /// Places in the table of fixed buffers.
 const FIXED_BUFFERS: u32 = 16;
 
 /// The file's place in the table of registered files.
 pub(crate) const FILE: Fixed = Fixed(0);
+
+/// The mark of the call that cancels others. Queues number theirs from 0 on.
+const CANCEL: u64 = u64::MAX;
 
 /// Registrations on arenas name the ring that they are for.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -30,6 +37,30 @@ pub(crate) struct Ring {
     /// Whether the kernel holds the ring to the thread that first used it, and which that is.
     one_thread: bool,
     owner: Option<ThreadId>,
+    end: End,
+}
+
+/// The end of a ring, which may come long after it was closed: the kernel has let go of all that it was told of.
+///
+/// A call holds the ring in the kernel until it is over, and the ring holds the files that were registered with it.
+/// One of them is the only writing end of a pipe, so that the pipe hangs up when no call can be under way any more.
+#[derive(Debug, Clone)]
+pub(crate) struct End(Arc<OwnedFd>);
+
+impl End {
+    /// Whether it comes within `limit`, or ever. False where that cannot be told.
+    pub(crate) fn came(&self, limit: Option<Duration>) -> bool {
+        let limit =
+            limit.map(|limit| PollTime::try_from(limit).unwrap_or(PollTime { tv_sec: 0, tv_nsec: 0 }));
+        loop {
+            let mut ends = [PollFd::new(&*self.0, PollFlags::empty())];
+            match poll(&mut ends, limit.as_ref()) {
+                Err(Errno::INTR) if limit.is_none() => {}
+                Err(_) => return false,
+                Ok(_) => return ends.iter().all(|end| end.revents().contains(PollFlags::HUP)),
+            }
+        }
+    }
 }
 
 /// What waiting for completions came to.
@@ -62,12 +93,19 @@ impl Ring {
         if !io.params().is_feature_ext_arg() {
             return Err(io::Error::from_raw_os_error(libc::ENOSYS));
         }
-        io.submitter().register_files(&[file.as_raw_fd()])?;
+        let (end, held) = pipe_with(PipeFlags::CLOEXEC)?;
+        io.submitter().register_files(&[file.as_raw_fd(), held.as_raw_fd()])?;
+        drop(held);
         // Kernels before 5.19 have no sparse tables; reads then name plain addresses.
         let fixed_buffers = io.submitter().register_buffers_sparse(FIXED_BUFFERS).is_ok();
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let entries = io.params().sq_entries();
-        Ok(Self { io, id, entries, fixed_buffers, one_thread, owner: None })
+        Ok(Self { io, id, entries, fixed_buffers, one_thread, owner: None, end: End(Arc::new(end)) })
+    }
+
+    /// By which to know when the kernel is done with the ring, once it was closed by dropping it.
+    pub(crate) fn end(&self) -> End {
+        self.end.clone()
     }
 
     /// How many reads can be in flight.
@@ -138,6 +176,19 @@ impl Ring {
         unsafe { self.io.submission().push(entry) }.is_ok()
     }
 
+    /// Asks the kernel to end everything in flight, which then completes like all else. Kernels before 5.19 do not know
+    /// how.
+    pub(crate) fn cancel(&mut self) {
+        // What was not started yet is ended too.
+        let started = self.enter(false, None);
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build().user_data(CANCEL);
+        // SAFETY: It names no memory.
+        let pushed = unsafe { self.push_entry(&entry) };
+        if let Some(error) = started.and_then(|_| self.enter(false, None)).err().filter(|_| pushed) {
+            tracing::debug!(%error, "requests in flight cannot be cancelled");
+        }
+    }
+
     /// Starts what was pushed and, where `want` is set, waits for a completion, at most as long as `limit` says.
     ///
     /// # Errors
@@ -175,7 +226,7 @@ impl Ring {
 
     /// The next completion: its mark and its result.
     pub(crate) fn completion(&mut self) -> Option<(u64, i32)> {
-        let entry = self.io.completion().next()?;
+        let entry = self.io.completion().find(|entry| entry.user_data() != CANCEL)?;
         Some((entry.user_data(), entry.result()))
     }
 }

@@ -13,6 +13,7 @@ use engine_dma::{Buffer, Pool, to_u64, to_usize};
 
 use crate::pread_queue::{read_now, take};
 use crate::ring::{Entered, Ring, Target};
+use crate::rings::Rings;
 
 /// Bounds on the commands that one queue has in flight: a single request with many pieces should not have to wait
 /// for itself, and a table of commands should not grow without end.
@@ -22,17 +23,14 @@ const MOST_COMMANDS: u32 = 4096;
 /// A command that was interrupted this often is told as failed.
 const MOST_RETRIES: u32 = 1000;
 
-/// How long a queue that is dropped waits for what is in flight. Kernel drivers give up on a device sooner.
-pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(120);
-
 /// One worker's io_uring.
 ///
 /// The kernel lets only the thread that first submits use the ring. The queue may move to another thread while
-/// nothing is in flight; it then gets a new ring.
+/// nothing is in flight; it then gets a new ring. What is in flight all the same fails, once the kernel has ended it.
 #[derive(Debug)]
 pub(crate) struct RingQueue {
-    // First, so that it is closed before the memory that it was told of goes away.
-    ring: Ring,
+    // First, so that they are closed before the memory that they were told of goes away.
+    rings: Rings<GivenUp>,
     file: Arc<File>,
     geometry: Geometry,
     depth: usize,
@@ -46,6 +44,15 @@ pub(crate) struct RingQueue {
     finished: VecDeque<Completion>,
     /// For `read`, kept so that it need not be allocated.
     taken: Vec<Completion>,
+    /// How long the end of what is in flight is waited for when it is dropped.
+    drain_limit: Duration,
+}
+
+/// Requests of a ring that was given up, and the commands of theirs that the kernel may still have.
+#[derive(Debug)]
+struct GivenUp {
+    requests: Vec<Active>,
+    flights: Vec<Flight>,
 }
 
 /// A command that the kernel has.
@@ -63,12 +70,18 @@ impl RingQueue {
     ///
     /// # Errors
     /// Where the kernel grants no further ring.
-    pub(crate) fn new(file: Arc<File>, geometry: Geometry, pool: Pool, depth: u32) -> io::Result<Self> {
-        let ring = Ring::new(entries(depth), &file)?;
-        let commands = to_usize(ring.entries().into());
+    pub(crate) fn new(
+        file: Arc<File>,
+        geometry: Geometry,
+        pool: Pool,
+        depth: u32,
+        drain_limit: Duration,
+    ) -> io::Result<Self> {
+        let rings = Rings::new(entries(depth), Arc::clone(&file))?;
+        let commands = to_usize(rings.entries().into());
         let depth = to_usize(depth.into()).max(1);
         Ok(Self {
-            ring,
+            rings,
             file,
             geometry,
             depth,
@@ -79,6 +92,7 @@ impl RingQueue {
             crowded: VecDeque::with_capacity(depth),
             finished: VecDeque::with_capacity(depth),
             taken: Vec::with_capacity(depth),
+            drain_limit,
         })
     }
 
@@ -121,10 +135,12 @@ impl RingQueue {
         let address = unsafe { memory.address().add(start) }.as_ptr();
         let target = Target { address, length, registration: memory.arena().registration() };
         let offset = flight.command.device_offset + to_u64(flight.arrived);
-        // SAFETY: The buffer stays in `requests` or in `flights`, untouched, until the completion of this flight was
-        // taken; where that cannot be waited for, it is leaked.
-        let pushed = unsafe { self.ring.push(offset, target, to_u64(mark)) };
-        // There are as many flights as places in the submission queue.
+        let pushed = self.rings.current().is_some_and(|ring| {
+            // SAFETY: The buffer stays in `requests` or in `flights`, untouched, until the completion of this flight
+            // was taken; or, where the ring is given up, until that has ended.
+            unsafe { ring.push(offset, target, to_u64(mark)) }
+        });
+        // There are as many flights as places in the submission queue, and a ring whenever something is issued.
         debug_assert!(pushed);
         if !pushed {
             self.land(mark, -libc::EBUSY);
@@ -136,7 +152,8 @@ impl RingQueue {
         let Some(flight) = self.flights.get_mut(mark) else { return };
         let Ok(newly) = usize::try_from(result) else {
             let interrupted = matches!(-result, libc::EINTR | libc::EAGAIN);
-            if interrupted && flight.retries < MOST_RETRIES {
+            let wanted = self.requests.get_mut(flight.request).is_some_and(|active| !active.has_failed());
+            if interrupted && wanted && flight.retries < MOST_RETRIES {
                 flight.retries += 1;
                 return self.push(mark);
             }
@@ -182,74 +199,73 @@ impl RingQueue {
         }
     }
 
-    /// Takes the completions that are there.
+    /// Takes the completions that are there, and what was given up and is over.
     fn reap(&mut self) {
-        while let Some((mark, result)) = self.ring.completion() {
+        while let Some((mark, result)) = self.rings.current().and_then(Ring::completion) {
             self.land(to_usize(mark), result);
+        }
+        while let Some(GivenUp { requests, flights }) = self.rings.ended() {
+            drop(flights);
+            self.finished.extend(requests.into_iter().map(Active::complete));
         }
     }
 
-    /// Makes the ring usable by this thread, with a new one where it belongs to another.
+    /// Makes a ring usable by this thread, a new one where there is none or it belongs to another. Nothing is in flight
+    /// on it.
     fn prepare(&mut self) -> io::Result<()> {
-        if self.ring.claim()? {
-            return Ok(());
+        if self.rings.prepare()? {
+            // Arenas remember the ring that they were registered with.
+            self.pool = self.pool.another();
+            self.offered = 0;
         }
-        self.renew()?;
-        self.ring.claim().map(drop)
+        Ok(())
     }
 
     /// Registers arenas that the ring was not told of. Only when a request goes through the ring: pinning an arena
     /// takes longer than many reads, and a worker that reads one piece at a time never needs it.
     fn offer(&mut self) {
+        let Some(ring) = self.rings.current() else { return };
         while let Some(arena) = self.pool.arenas().get(self.offered) {
-            if let Err(error) = self.ring.register(self.offered, arena) {
+            if let Err(error) = ring.register(self.offered, arena) {
                 tracing::info!(%error, length = arena.length(), "memory not registered with io_uring; reads name it anew each time");
             }
             self.offered += 1;
         }
     }
 
-    /// A new ring, and new memory with it: arenas remember the ring that they were registered with.
-    fn renew(&mut self) -> io::Result<()> {
-        self.ring = Ring::new(self.ring.entries(), &self.file)?;
-        self.pool = self.pool.another();
-        self.offered = 0;
-        Ok(())
-    }
-
-    /// Gives up on everything in flight because the ring has failed or belongs to another thread. The kernel may
-    /// still write to the memory, so that is never used again; completions carry other memory.
+    /// Gives up the ring, because it has failed or belongs to another thread. What is in flight stays so, and keeps
+    /// its memory, until the kernel has ended it; then it fails.
     fn abandon(&mut self, errno: i32) {
+        let requests = self.requests.taken();
         tracing::error!(
             errno,
-            requests = self.requests.taken(),
-            "an io_uring failed with reads in flight; their memory is given up"
+            requests,
+            "an io_uring is given up with reads in flight; they fail once it has ended"
         );
-        self.flights.drain().for_each(mem::forget);
         self.crowded.clear();
-        let mut substitutes = Pool::new(0, 0);
-        for active in self.requests.drain() {
-            self.finished.push_back(active.abandon(errno, &mut substitutes));
-        }
-        if let Err(error) = self.renew() {
-            tracing::error!(%error, "no new io_uring after one failed");
-        }
+        self.requests.each(|active| active.fail_whole(errno));
+        let given_up =
+            GivenUp { requests: self.requests.drain().collect(), flights: self.flights.drain().collect() };
+        self.rings.give_up(requests, given_up);
     }
 
     fn enter(&mut self, want: bool, limit: Option<Duration>) -> Result<Entered, IoError> {
         let failed = |errno| IoError { operation: Operation::Read, offset: 0, length: 0, errno };
-        if self.ring.is_foreign() {
-            if self.flights.taken() > 0 {
-                self.abandon(libc::ECANCELED);
-                return Err(failed(libc::ECANCELED));
-            }
-            return Ok(Entered::Back);
+        let busy = self.flights.taken() > 0;
+        if busy && self.rings.is_foreign() {
+            self.abandon(libc::ECANCELED);
+            return Err(failed(libc::ECANCELED));
         }
-        self.ring.enter(want, limit).map_err(|error| {
+        self.rings.enter(want, busy, limit).map_err(|error| {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             self.abandon(errno);
             failed(errno)
         })
+    }
+
+    /// Whether the kernel has, or may have, commands.
+    fn is_waiting(&self) -> bool {
+        self.flights.taken() > 0 || self.rings.given_up() > 0
     }
 
     fn wait(&mut self, wait: Wait) -> Result<(), IoError> {
@@ -259,7 +275,7 @@ impl RingQueue {
         };
         loop {
             self.reap();
-            let want = wait != Wait::No && self.finished.is_empty() && self.flights.taken() > 0;
+            let want = wait != Wait::No && self.finished.is_empty() && self.is_waiting();
             let limit = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             let entered = self.enter(want, limit.filter(|_| want))?;
             self.reap();
@@ -281,7 +297,7 @@ impl BlockQueue for RingQueue {
             let error = whole(&request, libc::EBUSY);
             return Err(refuse(request, error));
         }
-        if self.flights.taken() > 0 && self.ring.is_foreign() {
+        if self.flights.taken() > 0 && self.rings.is_foreign() {
             self.abandon(libc::ECANCELED);
         }
         if let Err(error) = self.prepare() {
@@ -308,7 +324,7 @@ impl BlockQueue for RingQueue {
     }
 
     fn in_flight(&self) -> usize {
-        self.requests.taken() + self.finished.len()
+        self.requests.taken() + self.rings.given_up() + self.finished.len()
     }
 
     fn read(&mut self, request: Request) -> Completion {
@@ -338,16 +354,23 @@ impl BlockQueue for RingQueue {
 
 impl Drop for RingQueue {
     fn drop(&mut self) {
-        let deadline = Instant::now() + DRAIN_LIMIT;
-        self.requests.each(|active| active.stop(libc::ECANCELED));
+        let deadline = Instant::now() + self.drain_limit;
+        self.requests.each(|active| active.fail_whole(libc::ECANCELED));
+        if self.flights.taken() > 0 {
+            self.rings.cancel();
+        }
         self.reap();
-        while self.flights.taken() > 0 {
+        while self.is_waiting() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                self.abandon(libc::ETIMEDOUT);
-            } else if self.enter(true, Some(left)).is_ok() {
-                self.reap();
+                break;
             }
+            // A ring that fails is given up, and its end is waited for.
+            let _ = self.enter(true, Some(left));
+            self.reap();
+        }
+        if self.flights.taken() > 0 {
+            self.abandon(libc::ETIMEDOUT);
         }
     }
 }

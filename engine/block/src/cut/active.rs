@@ -91,6 +91,17 @@ impl Active {
         }
     }
 
+    /// Whether it fails, whatever still arrives.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// Lets no further command start; nothing counts as arrived.
+    pub fn fail_whole(&mut self, errno: i32) {
+        self.failure = Some(whole(&self.request, errno));
+    }
+
     /// Ends a request whose memory the device may still write to: that memory is leaked, and the completion carries
     /// other memory of the same length; an empty buffer where there is none.
     pub fn abandon(self, errno: i32, substitutes: &mut Pool) -> Completion {

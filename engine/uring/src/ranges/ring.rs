@@ -15,7 +15,7 @@ use super::RangeFile;
 use super::calls::run;
 use super::task::{Call, Next, Task};
 use crate::ring::{Entered, FILE, Ring};
-use crate::ring_queue::DRAIN_LIMIT;
+use crate::rings::Rings;
 
 /// Most requests that one queue has in flight.
 const MOST_DEPTH: u32 = 4096;
@@ -23,10 +23,11 @@ const MOST_DEPTH: u32 = 4096;
 /// One worker's io_uring for ranges: one call of each request is in flight at a time.
 ///
 /// As with [`RingQueue`](crate::ring_queue::RingQueue), the kernel lets only the thread that first submits use the
-/// ring; the queue may move to another thread while nothing is in flight.
+/// ring; the queue may move to another thread while nothing is in flight. A request that is in flight all the same
+/// fails, once the kernel has ended what it does to its memory.
 #[derive(Debug)]
 pub(crate) struct RingRanges {
-    ring: Ring,
+    rings: Rings<Vec<Task>>,
     shared: Arc<RangeFile>,
     pool: Pool,
     tasks: Slots<Task>,
@@ -35,6 +36,9 @@ pub(crate) struct RingRanges {
     calls_single: bool,
     /// Then: tasks that were submitted since the last poll.
     fresh: Vec<usize>,
+    depth: usize,
+    /// How long the end of what is in flight is waited for when it is dropped.
+    drain_limit: Duration,
 }
 
 impl RingRanges {
@@ -42,13 +46,19 @@ impl RingRanges {
     ///
     /// # Errors
     /// Where the kernel grants no further ring.
-    pub(crate) fn new(shared: Arc<RangeFile>, depth: u32, calls_single: bool) -> io::Result<Self> {
+    pub(crate) fn new(
+        shared: Arc<RangeFile>,
+        depth: u32,
+        calls_single: bool,
+        drain_limit: Duration,
+    ) -> io::Result<Self> {
         let depth = depth.clamp(1, MOST_DEPTH);
-        let ring = Ring::new(depth, &shared.file)?;
+        let rings = Rings::new(depth, Arc::clone(&shared.file))?;
         let pool = shared.bounce();
         let depth = to_usize(depth.into());
         let (tasks, finished) = (Slots::new(depth), VecDeque::with_capacity(depth));
-        Ok(Self { ring, shared, pool, tasks, finished, calls_single, fresh: Vec::new() })
+        let fresh = Vec::new();
+        Ok(Self { rings, shared, pool, tasks, finished, calls_single, fresh, depth, drain_limit })
     }
 
     /// Hands the next call of a task to the ring, or ends the task.
@@ -56,10 +66,13 @@ impl RingRanges {
         let Some(task) = self.tasks.get_mut(mark) else { return };
         let Some(call) = task.prepare(&self.shared, &mut self.pool) else { return self.end(mark) };
         let entry = entry(call, task.vectors()).user_data(to_u64(mark));
-        // SAFETY: The task stays in its slot, and with it the vectors and all memory that they name, until the
-        // completion of this call was taken; where that cannot be waited for, it is never dropped.
-        let pushed = unsafe { self.ring.push_entry(&entry) };
-        // There are as many tasks as places in the submission queue, and each has one call.
+        let pushed = self.rings.current().is_some_and(|ring| {
+            // SAFETY: The task stays in its slot, and with it the vectors and all memory that they name, until the
+            // completion of this call was taken; or, where the ring is given up, until that has ended.
+            unsafe { ring.push_entry(&entry) }
+        });
+        // There are as many tasks as places in the submission queue, each has one call, and whoever takes one in has
+        // prepared a ring.
         debug_assert!(pushed);
         if !pushed {
             task.stop(libc::EBUSY);
@@ -91,9 +104,9 @@ impl RingRanges {
         }
     }
 
-    /// Takes the completions that are there.
+    /// Takes the completions that are there, and what was given up and is over.
     fn reap(&mut self) {
-        while let Some((mark, result)) = self.ring.completion() {
+        while let Some((mark, result)) = self.rings.current().and_then(Ring::completion) {
             let mark = to_usize(mark);
             match self.tasks.get_mut(mark).map(|task| task.after(result, &self.shared)) {
                 Some(Next::Again) => self.advance(mark),
@@ -101,52 +114,42 @@ impl RingRanges {
                 None => {}
             }
         }
-    }
-
-    /// Makes the ring usable by this thread, with a new one where it belongs to another.
-    fn prepare(&mut self) -> io::Result<()> {
-        if self.ring.claim()? {
-            return Ok(());
+        while let Some(tasks) = self.rings.ended() {
+            self.finished.extend(tasks.into_iter().map(Task::complete));
         }
-        self.renew()?;
-        self.ring.claim().map(drop)
     }
 
-    fn renew(&mut self) -> io::Result<()> {
-        self.ring = Ring::new(self.ring.entries(), &self.shared.file)?;
-        Ok(())
-    }
-
-    /// Gives up on everything in flight because the ring has failed or belongs to another thread. The kernel may
-    /// still use the memory, so that is never let go.
+    /// Gives up the ring, because it has failed or belongs to another thread. What is in flight stays so, and holds
+    /// its memory, until the kernel has ended it; then it fails.
     fn abandon(&mut self, errno: i32) {
         let requests = self.tasks.taken();
         tracing::error!(
             errno,
             requests,
-            "an io_uring failed with requests in flight; their memory is given up"
+            "an io_uring is given up with requests in flight; they fail once it has ended"
         );
         self.fresh.clear();
-        self.finished.extend(self.tasks.drain().map(|task| task.abandon(errno)));
-        if let Err(error) = self.renew() {
-            tracing::error!(%error, "no new io_uring after one failed");
-        }
+        self.tasks.each(|task| task.stop(errno));
+        self.rings.give_up(requests, self.tasks.drain().collect());
     }
 
     fn enter(&mut self, want: bool, limit: Option<Duration>) -> Result<Entered, IoError> {
         let failed = |errno| IoError { operation: Operation::Flush, offset: 0, length: 0, errno };
-        if self.ring.is_foreign() {
-            if self.tasks.taken() > 0 {
-                self.abandon(libc::ECANCELED);
-                return Err(failed(libc::ECANCELED));
-            }
-            return Ok(Entered::Back);
+        let busy = self.tasks.taken() > 0;
+        if busy && self.rings.is_foreign() {
+            self.abandon(libc::ECANCELED);
+            return Err(failed(libc::ECANCELED));
         }
-        self.ring.enter(want, limit).map_err(|error| {
+        self.rings.enter(want, busy, limit).map_err(|error| {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             self.abandon(errno);
             failed(errno)
         })
+    }
+
+    /// Requests that the kernel has, or may have.
+    fn waiting(&self) -> usize {
+        self.tasks.taken() + self.rings.given_up()
     }
 
     fn wait(&mut self, wait: Wait) -> Result<(), IoError> {
@@ -156,7 +159,7 @@ impl RingRanges {
         };
         loop {
             self.reap();
-            let want = wait != Wait::No && self.finished.is_empty() && self.tasks.taken() > 0;
+            let want = wait != Wait::No && self.finished.is_empty() && self.waiting() > 0;
             let limit = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             let entered = self.enter(want, limit.filter(|_| want))?;
             self.reap();
@@ -201,13 +204,13 @@ impl RangeQueue for RingRanges {
         let tag = request.tag;
         let refused = |error| RangeCompletion { tag, result: Err(error) };
         request.check(&self.shared.info).map_err(refused)?;
-        if self.tasks.taken() > 0 && self.ring.is_foreign() {
+        if self.tasks.taken() > 0 && self.rings.is_foreign() {
             self.abandon(libc::ECANCELED);
         }
-        if self.tasks.is_full() {
+        if !self.has_room() {
             return Err(refused(request.error(libc::EBUSY)));
         }
-        if let Err(error) = self.prepare() {
+        if let Err(error) = self.rings.prepare() {
             return Err(refused(request.error(error.raw_os_error().unwrap_or(libc::EIO))));
         }
         match self.tasks.insert(Task::new(request)) {
@@ -227,7 +230,7 @@ impl RangeQueue for RingRanges {
     }
 
     fn has_room(&self) -> bool {
-        !self.tasks.is_full()
+        self.waiting() < self.depth
     }
 
     fn poll(&mut self, wait: Wait, done: &mut Vec<RangeCompletion>) -> Result<usize, IoError> {
@@ -242,25 +245,32 @@ impl RangeQueue for RingRanges {
     }
 
     fn in_flight(&self) -> usize {
-        self.tasks.taken() + self.finished.len()
+        self.waiting() + self.finished.len()
     }
 }
 
 impl Drop for RingRanges {
     fn drop(&mut self) {
-        let deadline = Instant::now() + DRAIN_LIMIT;
+        let deadline = Instant::now() + self.drain_limit;
         self.tasks.each(|task| task.stop(libc::ECANCELED));
         for mark in std::mem::take(&mut self.fresh) {
             self.end(mark);
         }
+        if self.tasks.taken() > 0 {
+            self.rings.cancel();
+        }
         self.reap();
-        while self.tasks.taken() > 0 {
+        while self.waiting() > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                self.abandon(libc::ETIMEDOUT);
-            } else if self.enter(true, Some(left)).is_ok() {
-                self.reap();
+                break;
             }
+            // A ring that fails is given up, and its end is waited for.
+            let _ = self.enter(true, Some(left));
+            self.reap();
+        }
+        if self.tasks.taken() > 0 {
+            self.abandon(libc::ETIMEDOUT);
         }
     }
 }

@@ -194,14 +194,6 @@ impl Task {
         RangeCompletion { tag: self.request.tag, result: self.outcome() }
     }
 
-    /// The end of a task whose call the kernel may still be working on: the memory is never let go.
-    pub(super) fn abandon(mut self, errno: i32) -> RangeCompletion {
-        self.stop(errno);
-        let completion = RangeCompletion { tag: self.request.tag, result: self.outcome() };
-        std::mem::forget(self);
-        completion
-    }
-
     fn outcome(&self) -> Result<(), IoError> {
         let Some(errno) = self.failure else { return Ok(()) };
         let RangeRequest { operation, offset, length, .. } = self.request;
