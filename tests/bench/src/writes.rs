@@ -155,6 +155,13 @@ const MEASUREMENTS: &[Measurement] = &[
         at_least: Some(0.95),
         run: |on, _, limit| reads::sequential(&on.root.path().join("data.bin"), Direct, limit),
     },
+    Measurement {
+        name: "1 MiB sequential by the engine, io_uring",
+        unit: "MiB/s",
+        sides: READERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| ring::sequential(&on.root.path().join("data.bin"), limit),
+    },
 ];
 
 type Results = BTreeMap<(usize, usize), Samples>;

@@ -11,7 +11,7 @@ use super::{Clock, Done};
 use crate::generator::Generator;
 
 pub(crate) const BLOCK: usize = 4096;
-const MIB: usize = 1 << 20;
+pub(crate) const MIB: usize = 1 << 20;
 
 /// Whether reads go past the kernel's page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
