@@ -46,6 +46,8 @@ pub(crate) struct RingQueue {
     taken: Vec<Completion>,
     /// How long the end of what is in flight is waited for when it is dropped.
     drain_limit: Duration,
+    /// Whether it is being dropped: what is cancelled then is not tried again.
+    stopping: bool,
 }
 
 /// Requests of a ring that was given up, and the commands of theirs that the kernel may still have.
@@ -93,6 +95,7 @@ impl RingQueue {
             finished: VecDeque::with_capacity(depth),
             taken: Vec::with_capacity(depth),
             drain_limit,
+            stopping: false,
         })
     }
 
@@ -152,8 +155,7 @@ impl RingQueue {
         let Some(flight) = self.flights.get_mut(mark) else { return };
         let Ok(newly) = usize::try_from(result) else {
             let interrupted = matches!(-result, libc::EINTR | libc::EAGAIN);
-            let wanted = self.requests.get_mut(flight.request).is_some_and(|active| !active.has_failed());
-            if interrupted && wanted && flight.retries < MOST_RETRIES {
+            if interrupted && !self.stopping && flight.retries < MOST_RETRIES {
                 flight.retries += 1;
                 return self.push(mark);
             }
@@ -355,6 +357,7 @@ impl BlockQueue for RingQueue {
 impl Drop for RingQueue {
     fn drop(&mut self) {
         let deadline = Instant::now() + self.drain_limit;
+        self.stopping = true;
         self.requests.each(|active| active.fail_whole(libc::ECANCELED));
         if self.flights.taken() > 0 {
             self.rings.cancel();

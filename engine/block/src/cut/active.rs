@@ -91,12 +91,6 @@ impl Active {
         }
     }
 
-    /// Whether it fails, whatever still arrives.
-    #[must_use]
-    pub fn has_failed(&self) -> bool {
-        self.failure.is_some()
-    }
-
     /// Lets no further command start; nothing counts as arrived.
     pub fn fail_whole(&mut self, errno: i32) {
         self.failure = Some(whole(&self.request, errno));
