@@ -8,5 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 runs=${1:-8000}
+# The workspace's, which has most of what is needed already.
+target=${CARGO_TARGET_DIR:-../../target}
 if [[ -z $(ls seeds/xfs 2>/dev/null) ]]; then ./seeds.sh; fi
-cargo run --quiet --release --locked --bin drive -- "$runs"
+cargo run --quiet --locked --target-dir "$target" --bin drive -- "$runs"
