@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 /// A running program. It is killed where this goes out of scope, also in a panic, and by the system where this process
 /// is killed itself.
@@ -37,7 +37,11 @@ impl Background {
         command.stdout(both.try_clone()?).stderr(both);
         prepare(&mut command);
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-        Ok(Self { name, child, said })
+        let started = Self { name, child, said };
+        // An emulator that stops on an assertion of its own would leave its guest's memory in the sources' folder.
+        let no_core = Rlimit { current: Some(0), maximum: Some(0) };
+        prlimit(Some(Pid::from_child(&started.child)), Resource::Core, no_core)?;
+        Ok(started)
     }
 
     /// Its process id.
