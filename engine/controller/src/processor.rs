@@ -314,8 +314,7 @@ impl Processor {
             Self::hear(shared, completions);
         }
         if let Some(queue) = self.submission_queues.get(place) {
-            queue.expect(0, AHEAD);
-            completions.expect(0, AHEAD.min(queue.waiting()));
+            expect_entries(queue, completions, 0);
         }
         let (mut left, mut fetched) = (budget, 0_u32);
         // Whether no answer is held back, which any other answer could set free.
@@ -335,14 +334,13 @@ impl Processor {
             let Some(sqe) = queue.fetch() else { break };
             let head = queue.head;
             fetched += 1;
-            if fetched.is_multiple_of(AHEAD / 2) {
-                let skip = AHEAD / 2;
-                queue.expect(skip, AHEAD - skip);
-                if let Some(completions) = self.completion_queues.get(completion_place) {
-                    completions.expect(skip, (AHEAD - skip).min(queue.waiting().saturating_sub(skip)));
-                }
+            if fetched.is_multiple_of(AHEAD / 2)
+                && let Some(completions) = self.completion_queues.get(completion_place)
+            {
+                expect_entries(queue, completions, AHEAD / 2);
             }
-            let next = queue.glance().filter(|(opcode, ..)| left > 1 && *opcode == NvmOpcode::READ.0);
+            let next = if left > 1 { queue.glance() } else { None };
+            let next = next.filter(|(opcode, ..)| *opcode == NvmOpcode::READ.0);
             let expected = next.and_then(|(_, nsid, slba, blocks)| self.expect(nsid, slba, blocks));
             left -= 1;
             worked = true;
@@ -503,6 +501,15 @@ impl Processor {
         };
         self.answer(shared, pending.sq_id, &sqe, status, 0, pending.effect);
     }
+}
+
+/// Asks for the lines of the entries that come next and of those that answer them, [`AHEAD`] of each but for the first
+/// `skip`.
+#[inline]
+fn expect_entries(queue: &SubmissionQueue, completions: &CompletionQueue, skip: u32) {
+    let count = (AHEAD - skip).min(queue.waiting().saturating_sub(skip));
+    queue.expect(skip, count);
+    completions.expect(skip, count);
 }
 
 /// Starts a flush.

@@ -174,15 +174,7 @@ impl SubmissionQueue {
     /// end of the queue's memory is left out.
     #[inline]
     pub(crate) fn expect(&self, skip: u32, count: u32) {
-        let waiting = self.waiting();
-        if skip >= waiting {
-            return;
-        }
-        let places = u32::from(self.entries) + 1;
-        let first = u32::from(self.head) + skip;
-        let first = if first >= places { first - places } else { first };
-        let count = count.min(waiting - skip).min(places - first);
-        let (first, count) = (to_usize(first.into()), to_usize(count.into()));
+        let (first, count) = stretch(self.entries, self.head, skip, count);
         if let Some(words) = self.memory.words(first * SUBMISSION, count * SUBMISSION / 8) {
             words.iter().step_by(SUBMISSION / 8).for_each(read_soon);
         }
@@ -259,11 +251,7 @@ impl CompletionQueue {
     /// last. What lies beyond the end of the queue's memory is left out.
     #[inline]
     pub(crate) fn expect(&self, skip: u32, count: u32) {
-        let places = u32::from(self.entries) + 1;
-        let first = u32::from(self.tail) + skip;
-        let first = if first >= places { first - places } else { first };
-        let count = count.min(places - first);
-        let (first, count) = (to_usize(first.into()), to_usize(count.into()));
+        let (first, count) = stretch(self.entries, self.tail, skip, count);
         if let Some(words) = self.memory.words(first * COMPLETION, count * COMPLETION / 8) {
             words.iter().step_by(LINE / 8).for_each(write_soon);
         }
@@ -298,6 +286,16 @@ pub(crate) struct Entry {
     pub(crate) cid: u16,
     pub(crate) status: Status,
     pub(crate) dw0: u32,
+}
+
+/// Which places of a ring are the `count` that follow the `skip` from `from` on, which are no more than it has: the first, and
+/// how many lie there before its memory ends. `entries` is one less than it has.
+#[inline]
+fn stretch(entries: u16, from: u16, skip: u32, count: u32) -> (usize, usize) {
+    let places = u32::from(entries) + 1;
+    let first = u32::from(from) + skip;
+    let first = if first >= places { first - places } else { first };
+    (to_usize(first.into()), to_usize(count.min(places.saturating_sub(first)).into()))
 }
 
 /// Bytes of a ring.

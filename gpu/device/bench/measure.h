@@ -134,6 +134,16 @@ inline double link_speed()
 #endif
 }
 
+/* The last cell of a row: what share of the link a speed in GB a second is, where there is a link. */
+inline void end_row(double speed, double link)
+{
+    if (link > 0)
+        std::printf("%.0f %% |\n", 100 * speed / link);
+    else
+        std::printf("- |\n");
+    std::fflush(stdout);
+}
+
 /* Runs a program that measures: its exit status. */
 template <typename Program>
 int run(int argc, char **argv, Program program)

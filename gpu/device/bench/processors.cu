@@ -87,10 +87,7 @@ void measure_all(const measure::arguments &a)
         std::sort(rates.begin(), rates.end());
         double const rate = rates[REPETITIONS / 2], speed = rate * PIECE / 1e9;
         std::printf("| %u | %.0f | %.2f | ", threads, rate, speed);
-        if (link > 0)
-            std::printf("%.0f %% |\n", 100 * speed / link);
-        else
-            std::printf("- |\n");
+        measure::end_row(speed, link);
     }
 }
 

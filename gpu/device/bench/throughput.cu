@@ -136,11 +136,7 @@ void measure_all(const measure::arguments &a)
                 double const speed = rate * static_cast<double>(length) / 1e9;
                 std::printf("| %s | %s | %u | %.0f | %.2f | ", measure::in_words(length).c_str(),
                             bring ? "accelerator" : "host", count, rate, speed);
-                if (link > 0)
-                    std::printf("%.0f %% |\n", 100 * speed / link);
-                else
-                    std::printf("- |\n");
-                std::fflush(stdout);
+                measure::end_row(speed, link);
             }
         }
         uint64_t const share = 512 << 10;
@@ -150,11 +146,7 @@ void measure_all(const measure::arguments &a)
         double const rate = a_second(&all, a.seconds(), [&](uint64_t each) { return copy_only{each, target.get()}; });
         double const speed = rate * static_cast<double>(share) / 1e9;
         std::printf("| copying alone | accelerator | %u | - | %.2f | ", count, speed);
-        if (link > 0)
-            std::printf("%.0f %% |\n", 100 * speed / link);
-        else
-            std::printf("- |\n");
-        std::fflush(stdout);
+        measure::end_row(speed, link);
     }
 }
 

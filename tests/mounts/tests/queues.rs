@@ -141,6 +141,14 @@ fn read_with(program: &Path, path: &Path, pairs: u32) -> Result<()> {
     Ok(())
 }
 
+/// The handle of a file or a directory, as any program gets it.
+fn handle_of(path: &Path) -> Result<Handle> {
+    let mut handle = Handle::default();
+    let length = rustix::fs::fgetxattr(File::open(path)?, c"homi.handle", handle.as_mut_bytes())?;
+    ensure!(length == size_of::<Handle>());
+    Ok(handle)
+}
+
 #[test]
 fn handle_that_is_forged_or_of_another_mount_is_refused() -> Result<()> {
     skip_if!(machine::cannot_mount_fuse());
@@ -149,20 +157,13 @@ fn handle_that_is_forged_or_of_another_mount_is_refused() -> Result<()> {
     let name = files_of(&ours)?.remove(0);
     let inside = name.strip_prefix(ours.path())?.to_owned();
     let session = Session::of_file(File::open(&name)?)?;
-    let handle_of = |mount: &HomifsMount| -> Result<Handle> {
-        let mut handle = Handle::default();
-        let file = File::open(mount.path().join(&inside))?;
-        let length = rustix::fs::fgetxattr(file, c"homi.handle", handle.as_mut_bytes())?;
-        ensure!(length == size_of::<Handle>());
-        Ok(handle)
-    };
-    let good = handle_of(&ours)?;
+    let good = handle_of(&name)?;
     session.open_handle(&good)?;
     let refused = |handle: &Handle| match session.open_handle(handle) {
         Err(ClientError::Refused { errno, .. }) => Ok(errno),
         other => Err(anyhow::anyhow!("not refused: {other:?}")),
     };
-    ensure!(refused(&handle_of(&theirs)?)? == libc::ESTALE);
+    ensure!(refused(&handle_of(&theirs.path().join(&inside))?)? == libc::ESTALE);
     let mut forged = good;
     forged.inode = 2.into();
     ensure!(refused(&forged)? == libc::EPERM);
@@ -179,12 +180,6 @@ fn handle_past_its_time_is_refused_and_what_it_opened_goes_on() -> Result<()> {
     let path = files_of(&mount)?.into_iter().find(|path| fs::metadata(path).is_ok_and(|m| m.len() >= 8192));
     let path = path.context("no file of two blocks")?;
     let (wanted, session) = (fs::read(&path)?, Session::of_file(File::open(&path)?)?);
-    let handle_of = |path: &Path| -> Result<Handle> {
-        let mut handle = Handle::default();
-        let length = rustix::fs::fgetxattr(File::open(path)?, c"homi.handle", handle.as_mut_bytes())?;
-        ensure!(length == size_of::<Handle>());
-        Ok(handle)
-    };
     let (handle, directory) = (handle_of(&path)?, handle_of(mount.path())?);
     let (file, snapshot) = (session.open_handle(&handle)?, session.snapshot_of_handle(&directory)?);
     let start = Instant::now();
