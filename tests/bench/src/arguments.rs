@@ -37,6 +37,23 @@ pub(crate) enum Command {
     Ceiling(CeilingArguments),
 }
 
+/// Where the NVMe driver and its controller run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cores {
+    pub(crate) driver: usize,
+    pub(crate) controller: usize,
+}
+
+impl Cores {
+    fn parse(text: &str) -> Result<Self, String> {
+        let said = || "two numbers of cores, as in 0,1".to_owned();
+        let (driver, controller) = text.split_once(',').ok_or_else(said)?;
+        let number = |text: &str| text.trim().parse().map_err(|_| said());
+        let cores = Self { driver: number(driver)?, controller: number(controller)? };
+        if cores.driver == cores.controller { Err("two cores, not one twice".to_owned()) } else { Ok(cores) }
+    }
+}
+
 /// Which on-disk format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -299,6 +316,9 @@ pub(crate) struct DriverArguments {
     /// Only these rows (part of size, depth, doorbell and how data is described: "4 KiB 128 batch PRP").
     #[arg(long)]
     pub(crate) only: Vec<String>,
+    /// The cores of driver and controller; how far apart they are decides what a cache line costs on its way.
+    #[arg(long, value_parser = Cores::parse, default_value = "0,1")]
+    pub(crate) cores: Cores,
     /// Count instructions too, by valgrind.
     #[arg(long)]
     pub(crate) instructions: bool,

@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &DriverArguments) -> Result<()> {
     let mut rows =
         table(&["read", "depth", "data", "doorbell", "ns", "lowest", "waiting", "reach", "instructions"]);
     for depth in [32, 128, 256] {
-        let times = bare::measure(depth, arguments.rounds, arguments.commands)?;
+        let times = bare::measure(depth, arguments)?;
         let (lowest, median, _) = times.busy.spread().context("no round was measured")?;
         rows.add_row([
             right("bare loop"),
@@ -189,12 +189,11 @@ fn turn(bench: &mut Bench, case: Case) -> usize {
 }
 
 fn measure(case: Case, arguments: &DriverArguments) -> Result<Times> {
-    null::pin(0)?;
     let (transport, _running) = {
         // The controller's thread inherits where it may run.
-        null::pin(1)?;
+        null::pin(arguments.cores.controller)?;
         let started = Null::start(case.sgl)?;
-        null::pin(0)?;
+        null::pin(arguments.cores.driver)?;
         started
     };
     let mut bench = Bench::new(transport, case)?;

@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use engine_dma::Region;
 use engine_nvme_spec::Cqe;
 
+use crate::arguments::DriverArguments;
+
 use super::Times;
 use super::null::{Queue, cid, pin};
 
@@ -17,13 +19,14 @@ const BATCH: usize = 10;
 const ENTRIES: usize = 512;
 
 /// Nanoseconds for each command, `depth` of them out, sent in batches.
-pub(super) fn measure(depth: usize, rounds: usize, commands: usize) -> Result<Times> {
+pub(super) fn measure(depth: usize, arguments: &DriverArguments) -> Result<Times> {
+    let (rounds, commands, cores) = (arguments.rounds, arguments.commands, arguments.cores);
     let region = Region::private(ENTRIES * 80 + 4096)?;
     let end = Arc::new(AtomicBool::new(false));
     let controller = {
         let (region, end) = (Arc::clone(&region), Arc::clone(&end));
         thread::spawn(move || -> Result<()> {
-            pin(1)?;
+            pin(cores.controller)?;
             let place = |offset| (Arc::clone(&region), offset);
             let mut queue = Queue::new(1, place(4096), place(4096 + ENTRIES * 64), [ENTRIES; 2]);
             let bell = region.u32_at(0).context("a doorbell")?;
@@ -33,7 +36,7 @@ pub(super) fn measure(depth: usize, rounds: usize, commands: usize) -> Result<Ti
             Ok(())
         })
     };
-    pin(0)?;
+    pin(cores.driver)?;
     let submission = region.u64s_at(4096, ENTRIES * 8).context("a queue")?;
     let completion = region.u64s_at(4096 + ENTRIES * 64, ENTRIES * 2).context("a queue")?;
     let bell = region.u32_at(0).context("a doorbell")?;
