@@ -39,6 +39,9 @@ impl Runs {
         self.runs.clear();
         match sqe.data() {
             Some(DataPointer::Prp(first, second)) => self.prps(view, first, second, length, page),
+            Some(DataPointer::Sgl(only)) if only.identifier == SglKind::DATA_BLOCK.0 << 4 => {
+                self.block(only, length)
+            }
             Some(DataPointer::Sgl(descriptor)) => self.sgl(view, descriptor, length, to_host),
             None => Err(Status::INVALID_FIELD.final_()),
         }
@@ -167,6 +170,18 @@ impl Runs {
         Ok(())
     }
 
+    /// An SGL of one data block, as most are.
+    #[inline]
+    fn block(&mut self, only: SglDescriptor, length: u64) -> Result<(), Status> {
+        if u64::from(only.length) != length {
+            return Err(Status::SGL_LENGTH_INVALID.final_());
+        }
+        only.address.checked_add(length).ok_or(Status::DATA_TRANSFER_ERROR)?;
+        self.push_first(only.address, length);
+        Ok(())
+    }
+
+    #[inline(never)]
     fn sgl(
         &mut self,
         view: &mut View,

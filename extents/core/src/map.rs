@@ -151,12 +151,13 @@ impl ExtentMap {
     /// The extent that holds byte `offset` of the file.
     #[must_use]
     pub fn find(&self, offset: u64) -> Option<Extent> {
-        self.get(self.position(offset)).filter(|extent| extent.logical <= offset)
+        let last = self.starts.partition_point(|&start| start <= offset).checked_sub(1)?;
+        self.get(last).filter(|extent| offset < extent.end())
     }
 
     /// The runs that cover `length` bytes from byte `offset` on, holes among them, without a gap.
     pub fn runs(&self, offset: u64, length: u64) -> impl Iterator<Item = Run> + '_ {
-        let mut cursor = self.cursor();
+        let mut cursor = MapCursor::at(self, self.position(offset));
         let end = offset.saturating_add(length);
         let mut at = offset;
         std::iter::from_fn(move || {
@@ -169,7 +170,7 @@ impl ExtentMap {
     /// A cursor, which remembers its place so that reading on costs no search.
     #[must_use]
     pub fn cursor(&self) -> MapCursor<'_> {
-        MapCursor::new(self)
+        MapCursor::at(self, usize::MAX)
     }
 
     /// The first byte at or after `offset` that is not in a hole; `None` where only a hole follows before the

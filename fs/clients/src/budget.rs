@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use nix::time::{ClockId, clock_gettime};
+use parking_lot::Mutex;
 
 use crate::guests::Guests;
 

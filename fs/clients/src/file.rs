@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine_nvme_spec::Status;
-use extents_core::{Ino, Run};
+use extents_core::{Extent, Ino, Run};
 use homifs_core::{Homifs, Redeemed};
 
 use crate::parts::{Contents, Parts, lies_at};
@@ -67,6 +67,11 @@ impl Contents for Redeemed {
 
     fn size(&self) -> u64 {
         self.map.size()
+    }
+
+    #[inline]
+    fn find(&self, offset: u64) -> Option<Extent> {
+        self.map.find(offset)
     }
 
     fn runs(&self, offset: u64, length: u64) -> impl Iterator<Item = Run> {

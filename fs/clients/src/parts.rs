@@ -15,6 +15,8 @@ pub(crate) trait Contents {
     fn ino(&self) -> Ino;
     /// Bytes.
     fn size(&self) -> u64;
+    /// The extent that holds the byte at `offset`.
+    fn find(&self, offset: u64) -> Option<Extent>;
     /// What lies in `length` bytes from `offset` on, without gaps.
     fn runs(&self, offset: u64, length: u64) -> impl Iterator<Item = Run>;
 }
@@ -23,12 +25,9 @@ pub(crate) trait Contents {
 /// are the file's, and all before the file's end.
 #[inline]
 pub(crate) fn lies_at(contents: &impl Contents, offset: u64, length: u64) -> Option<u64> {
-    if length == 0 || offset.checked_add(length)? > contents.size() {
-        return None;
-    }
-    let run = contents.runs(offset, length).next().filter(|run| run.length == length)?;
-    run.extent.filter(Extent::is_plain)?;
-    run.physical()
+    let end = offset.checked_add(length).filter(|&end| end <= contents.size())?;
+    let extent = contents.find(offset).filter(|extent| extent.is_plain() && end <= extent.end())?;
+    Some(extent.physical + (offset - extent.logical))
 }
 
 /// The beginning of a block of the device that a file ends in. What the block has behind it is somebody else's, so it

@@ -140,6 +140,13 @@ fn flags_of(bits: u32) -> ExtentFlags {
     known.into_iter().filter(|(bit, _)| bits & bit != 0).map(|(_, flag)| flag).collect()
 }
 
+impl OneFile<'_> {
+    /// The place of the first extent that ends after `offset`.
+    fn place(&self, offset: u64) -> usize {
+        self.extents.partition_point(|extent| extent.end() <= offset)
+    }
+}
+
 impl Contents for OneFile<'_> {
     fn ino(&self) -> Ino {
         Ino(self.place.inode)
@@ -149,10 +156,15 @@ impl Contents for OneFile<'_> {
         self.place.size
     }
 
+    #[inline]
+    fn find(&self, offset: u64) -> Option<Extent> {
+        self.extents.get(self.place(offset)).copied().filter(|extent| extent.logical <= offset)
+    }
+
     fn runs(&self, offset: u64, length: u64) -> impl Iterator<Item = Run> {
         let end = offset + length;
         let mut at = offset;
-        let mut rest = self.extents.get(self.extents.partition_point(|extent| extent.end() <= offset)..);
+        let mut rest = self.extents.get(self.place(offset)..);
         std::iter::from_fn(move || {
             if at >= end {
                 return None;

@@ -29,8 +29,9 @@ pub struct MapCursor<'a> {
 }
 
 impl<'a> MapCursor<'a> {
-    pub(super) fn new(map: &'a ExtentMap) -> Self {
-        Self { map, place: usize::MAX }
+    /// One that found its last answer at `place`; at none, where there is no such place.
+    pub(super) fn at(map: &'a ExtentMap, place: usize) -> Self {
+        Self { map, place }
     }
 
     /// The run that starts at byte `offset`, cut to `limit` bytes. Past the last extent lies a hole without end.
