@@ -297,7 +297,7 @@ impl Filesystem for Writable {
                 if file.is_writable() {
                     self.attributes_change(node);
                 }
-                self.reply_open(file, &identity(request), reply);
+                self.reply_open(file, flags.0, &identity(request), reply);
             }
             Err(error) => reply.error(errno(error)),
         }
@@ -316,7 +316,7 @@ impl Filesystem for Writable {
         let parent = or_refuse!(self.file(parent), reply);
         let create = Self::create_as(request, mode, umask);
         match self.lower.create(parent, name, &create, flags, self.sees_appends()) {
-            Ok((found, file)) => self.reply_create(&found, file, &create.who, reply),
+            Ok((found, file)) => self.reply_create(&found, file, flags, &create.who, reply),
             Err(error) => reply.error(errno(error)),
         }
     }

@@ -9,6 +9,7 @@
 //! file was. Only the next map is a new one.
 
 mod changes;
+mod seen;
 mod state;
 
 use std::sync::{Arc, OnceLock};
@@ -20,6 +21,7 @@ use rustix::io::Errno;
 
 use crate::Result;
 use changes::Changes;
+use seen::Seen;
 
 pub(crate) use state::Loaded;
 pub use state::{ReadGuard, Standing, State};
@@ -52,6 +54,8 @@ pub struct Contents {
     changes: Changes,
     /// Files whose maps the volume disputes, and how often they had changed then.
     disputed: DashMap<u64, u32, FxBuildHasher>,
+    /// Files that are not open and were read from the media.
+    seen: Seen,
     recall: Hook,
     grown: Hook,
     recall_limit: Duration,
@@ -63,6 +67,7 @@ impl Default for Contents {
             files: DashMap::default(),
             changes: Changes::default(),
             disputed: DashMap::default(),
+            seen: Seen::default(),
             recall: OnceLock::new(),
             grown: OnceLock::new(),
             recall_limit: RECALL_LIMIT,
@@ -180,6 +185,9 @@ impl Contents {
             let idle = state.is_idle();
             if idle {
                 self.changes.keep(ino, state.changes());
+                if state.was_read() {
+                    self.seen.note(ino);
+                }
             }
             idle
         });
@@ -231,6 +239,12 @@ impl Contents {
     #[must_use]
     pub fn is_written(&self, ino: u64) -> bool {
         self.files.get(&ino).is_some_and(|state| state.is_written())
+    }
+
+    /// Whether a file was read from the media, now or before, as far as that is remembered.
+    #[must_use]
+    pub fn was_read(&self, ino: u64) -> bool {
+        self.seen.has(ino) || self.files.get(&ino).is_some_and(|state| state.was_read())
     }
 
     /// Whether somebody has a file open.

@@ -145,7 +145,7 @@ pub(crate) static TABLE: &[Row] = &[
             },
         },
         help: "What serves reads of files that nobody writes, on a writable mount: auto takes the kernel's page cache \
-               for what it holds, and the engine for the rest.",
+               for what it holds or what is read again, the kernel's driver for O_DIRECT, and the engine for the rest.",
         default: "",
     },
     Row {

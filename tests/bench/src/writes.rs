@@ -62,8 +62,39 @@ struct Measurement {
 
 const WRITERS: [Side; 2] = [Side::Writable, Side::Kernel];
 const READERS: [Side; 2] = [Side::Engine, Side::ReadOnly];
+/// Whoever mounts for writing and says nothing about reads.
+const CHOOSERS: [Side; 2] = [Side::Writable, Side::ReadOnly];
 
 const MEASUREMENTS: &[Measurement] = &[
+    // First, while all devices hold the same bytes: what is written later may compress better.
+    Measurement {
+        name: "4 KiB random reads, O_DIRECT",
+        unit: "reads/s",
+        sides: WRITERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| reads::random(&on.root.path().join("data.bin"), Direct, 1, limit),
+    },
+    Measurement {
+        name: "1 MiB sequential reads, O_DIRECT",
+        unit: "MiB/s",
+        sides: WRITERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| reads::sequential(&on.root.path().join("data.bin"), Direct, limit),
+    },
+    Measurement {
+        name: "4 KiB random reads, O_DIRECT, beside ro",
+        unit: "reads/s",
+        sides: CHOOSERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| reads::random(&on.root.path().join("data.bin"), Direct, 1, limit),
+    },
+    Measurement {
+        name: "1 MiB sequential reads, O_DIRECT, beside ro",
+        unit: "MiB/s",
+        sides: CHOOSERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| reads::sequential(&on.root.path().join("data.bin"), Direct, limit),
+    },
     Measurement {
         name: "4 KiB random overwrites, buffered",
         unit: "writes/s",

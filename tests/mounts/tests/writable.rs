@@ -123,7 +123,7 @@ fn file_changed_at_random_reads_as_it_should_by_every_path() -> Result<()> {
 }
 
 #[test]
-fn clean_file_is_read_by_the_engine_and_one_in_the_page_cache_is_not() -> Result<()> {
+fn clean_file_is_read_by_the_engine_once_and_by_the_kernel_where_that_is_faster() -> Result<()> {
     skip_if!(machine::cannot_mount_fuse());
     let counter = |mount: &HomifsMount| -> Result<u64> {
         let stats = fs::read_to_string(mount.join(".homi/stats"))?;
@@ -141,6 +141,24 @@ fn clean_file_is_read_by_the_engine_and_one_in_the_page_cache_is_not() -> Result
         let mount = volume.mount("reads=auto")?;
         assert_eq!(whole(&mount.join("file"))?, contents);
         assert_eq!(counter(&mount)?, contents.len() as u64, "{format:?}: nobody has it in memory");
+        let why = finish(Command::new(mounts::homifs()?).args(["info", "-o", "json"]).arg(mount.join("file")))?;
+        assert!(why.contains("read before"), "{why}");
+        assert_eq!(whole(&mount.join("file"))?, contents);
+        assert_eq!(
+            counter(&mount)?,
+            contents.len() as u64,
+            "{format:?}: what is read again is the page cache's"
+        );
+        volume.unmount(mount)?;
+        let mount = volume.mount("reads=auto")?;
+        let direct = format!("if={} bs=64K iflag=direct status=none", mount.join("file").display());
+        let read = Command::new("dd").args(direct.split(' ')).output()?;
+        assert!(
+            read.status.success() && read.stdout == contents,
+            "{}",
+            String::from_utf8_lossy(&read.stderr)
+        );
+        assert_eq!(counter(&mount)?, 0, "{format:?}: past the page cache the file below is faster");
         volume.unmount_and_check(mount)?;
     }
     Ok(())

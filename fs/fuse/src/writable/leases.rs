@@ -97,6 +97,7 @@ impl LowerLeases {
         let failed = |error: rustix::io::Errno| FsError::Lower(error.raw_os_error());
         let file = self.lower.open(ino.0, libc::O_RDONLY, false).map_err(failed)?;
         let cached = self.reads == Reads::Auto && file.is_mostly_cached();
+        let again = self.reads == Reads::Auto && self.lower.contents().was_read(ino.0);
         let mapped = self.lower.read_media(&file, self.volume_size);
         let disputed = self.lower.contents().standing(ino.0).is_some_and(|standing| standing.disputed);
         self.lower.close(&file);
@@ -109,6 +110,9 @@ impl LowerLeases {
             }
             Ok(None) => (ServedBy::Kernel, "somebody began to write to it".to_owned()),
             Ok(Some(_)) if cached => (ServedBy::Kernel, "the page cache has at least half of it".to_owned()),
+            Ok(Some(_)) if again => {
+                (ServedBy::Kernel, "it was read before, so the page cache gets it this time".to_owned())
+            }
             Ok(Some(_)) => {
                 (ServedBy::Engine, "it is clean: nobody writes, and all is on the media".to_owned())
             }

@@ -1,9 +1,9 @@
 //! Opening files, and reading those that the engine may serve.
 //!
 //! Whoever may write gets the file below itself (passthrough): reads, writes and mappings are the kernel's, at its speed.
-//! Whoever only reads gets it too where the page cache has the file already, or the mount says so. Other readers' reads
-//! come here, and their mappings go to the file below (`FOPEN_DIRECT_IO | FOPEN_PASSTHROUGH`); the engine serves them
-//! while the file is clean, the lower mount otherwise.
+//! Whoever only reads gets it too where the page cache has the file already or is worth filling with it, where it reads
+//! past the page cache, or the mount says so. Other readers' reads come here, and their mappings go to the file below
+//! (`FOPEN_DIRECT_IO | FOPEN_PASSTHROUGH`); the engine serves them while the file is clean, the lower mount otherwise.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,7 +22,7 @@ use super::translate::errno;
 
 impl Writable {
     /// Whether reads of a file that was just opened shall come here.
-    fn reads_by_engine(&self, file: &OpenFile) -> bool {
+    fn reads_by_engine(&self, file: &OpenFile, flags: i32) -> bool {
         if file.is_appended() {
             // So that each of its writes comes here.
             return true;
@@ -33,7 +33,13 @@ impl Writable {
         match self.homifs.options().reads {
             Reads::Kernel => false,
             Reads::Engine => true,
-            Reads::Auto => !file.state().is_written() && !file.is_mostly_cached(),
+            // Past the page cache nothing is faster than the file below, and what is read again is worth its memory.
+            Reads::Auto => {
+                flags & libc::O_DIRECT == 0
+                    && !file.state().is_written()
+                    && !file.is_mostly_cached()
+                    && !self.lower.contents().was_read(file.ino())
+            }
         }
     }
 
@@ -56,11 +62,11 @@ impl Writable {
         })
     }
 
-    pub(super) fn reply_open(&self, file: OpenFile, who: &Identity, reply: ReplyOpen) {
-        let engine = self.reads_by_engine(&file);
+    pub(super) fn reply_open(&self, file: OpenFile, flags: i32, who: &Identity, reply: ReplyOpen) {
+        let engine = self.reads_by_engine(&file, flags);
         match self.backing(&file, who, |backing| reply.open_backing(backing)) {
             Ok(Some(id)) => {
-                reply.opened_passthrough(self.add(file, engine), flags(engine), &id);
+                reply.opened_passthrough(self.add(file, engine), answer(engine), &id);
             }
             Ok(None) => reply.opened(self.add(file, true), FopenFlags::FOPEN_NOFLUSH),
             Err(error) => {
@@ -70,9 +76,16 @@ impl Writable {
         }
     }
 
-    pub(super) fn reply_create(&self, found: &Found, file: OpenFile, who: &Identity, reply: ReplyCreate) {
+    pub(super) fn reply_create(
+        &self,
+        found: &Found,
+        file: OpenFile,
+        flags: i32,
+        who: &Identity,
+        reply: ReplyCreate,
+    ) {
         let (attr, generation) = (self.attributes(found), Generation(found.generation));
-        let engine = self.reads_by_engine(&file);
+        let engine = self.reads_by_engine(&file, flags);
         // Nothing that is being written is to be remembered.
         let ttl = self.ttl(found.ino);
         match self.backing(&file, who, |backing| reply.open_backing(backing)) {
@@ -82,7 +95,7 @@ impl Writable {
                     &attr,
                     generation,
                     self.add(file, engine),
-                    flags(engine),
+                    answer(engine),
                     &id,
                 );
             }
@@ -164,6 +177,6 @@ impl Writable {
     }
 }
 
-fn flags(engine: bool) -> FopenFlags {
+fn answer(engine: bool) -> FopenFlags {
     if engine { FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH } else { FopenFlags::FOPEN_NOFLUSH }
 }

@@ -246,6 +246,11 @@ impl State {
         }
     }
 
+    /// Whether a reader got anything from the engine.
+    pub(super) fn was_read(&self) -> bool {
+        self.engine_bytes.load(Ordering::Relaxed) > 0
+    }
+
     /// Counts bytes that a reader got from the engine.
     pub fn read_by_engine(&self, bytes: u64) {
         self.engine_bytes.fetch_add(bytes, Ordering::Relaxed);
