@@ -86,8 +86,11 @@ impl Writable {
     ) {
         let (attr, generation) = (self.attributes(found), Generation(found.generation));
         let engine = self.reads_by_engine(&file, flags);
-        // Nothing that is being written is to be remembered.
-        let ttl = self.ttl(found.ino);
+        // fuser has one time for the name and the attributes. Nothing that is being written is to be remembered, but that a
+        // file is empty the kernel may: nothing can be written to an empty file by a mapping, and of all else that makes it
+        // longer, or lets its attributes be asked for again, the kernel's FUSE knows.
+        let is_empty = found.stat.stx_size == 0;
+        let ttl = if is_empty { self.homifs.ttl() } else { self.ttl(found.ino) };
         match self.backing(&file, who, |backing| reply.open_backing(backing)) {
             Ok(Some(id)) => {
                 reply.created_passthrough(
