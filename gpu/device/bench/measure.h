@@ -27,6 +27,8 @@ struct arguments {
     std::vector<uint32_t> pairs;
     /* Bytes of a read; none for those that the program chooses. */
     std::vector<uint32_t> bytes;
+    /* Reads of a pair that are sent together; none for what the program chooses. */
+    std::vector<uint32_t> batches;
     /* Threads; none for those that the program chooses. */
     std::vector<uint32_t> threads;
     /* How long one figure may be measured for. */
@@ -59,6 +61,8 @@ inline arguments read_arguments(int argc, char **argv)
             a.pairs = read_numbers(argv[++n], 4096);
         else if (one == "--bytes" && n + 1 < argc)
             a.bytes = read_numbers(argv[++n], 1 << 20);
+        else if (one == "--batch" && n + 1 < argc)
+            a.batches = read_numbers(argv[++n], 256);
         else if (one == "--threads" && n + 1 < argc)
             a.threads = read_numbers(argv[++n], 1024);
         else if (one == "--title" && n + 1 < argc)

@@ -3,7 +3,7 @@
  * How many random reads a second, and how many bytes, into host memory and on into the accelerator's: against what a
  * plain copy over the link gives.
  *
- *     throughput [--quick] [--pairs N[,N...]] [--bytes N[,N...]] [--title TEXT] FILE
+ *     throughput [--quick] [--pairs N[,N...]] [--bytes N[,N...]] [--batch N] [--title TEXT] FILE
  */
 #include "measure.h"
 
@@ -11,36 +11,66 @@ namespace {
 
 using homi::members;
 
-/* Random pieces of one length of a file; targets go round in `slots` places. */
+/* What is read in a run, and who takes what of it: groups take portions as they come to them, since a run in which each had
+ * its part from the beginning would last as long as the slowest of them. */
+struct portions {
+    uint32_t *taken;
+    uint32_t count;
+    /* Pieces of each. */
+    uint32_t size;
+    /* A word for each group, by which its members learn what it took. */
+    uint32_t *told;
+};
+
+constexpr uint32_t SLOTS = 32;
+
+/* Random pieces of one length of a file; targets go round in SLOTS places. */
+template <typename Group>
 struct random_source {
+    const Group &group;
     homi::file source;
     uint64_t length;
     uint64_t places;
-    uint64_t left;
-    uint64_t seed;
+    portions all;
+    uint32_t number;
     uint8_t *target;
-    uint32_t slots;
+    uint64_t at;
+    uint32_t left;
+
+    HOMI_FN void take()
+    {
+        group.sync();
+        if (group.rank() == 0)
+            all.told[number] = homi::take_number(all.taken);
+        group.sync();
+        uint32_t const mine = all.told[number];
+        at = static_cast<uint64_t>(mine) * all.size;
+        left = mine < all.count ? all.size : 0;
+    }
 
     HOMI_FN bool peek(homi::piece *p) const
     {
         if (left == 0)
             return false;
         p->source = source;
-        p->offset = measure::scattered(seed + left) % places * length;
+        p->offset = measure::scattered(at) % places * length;
         p->length = length;
-        p->target = target == nullptr ? nullptr : target + left % slots * length;
+        p->target = target == nullptr ? nullptr : target + at % SLOTS * length;
         return true;
     }
 
-    HOMI_FN void next() { left--; }
+    HOMI_FN void next()
+    {
+        at++;
+        if (--left == 0)
+            take();
+    }
 };
-
-constexpr uint32_t SLOTS = 32;
 
 struct read_randomly {
     homi::file source;
     uint64_t length;
-    uint64_t each;
+    portions all;
     /* Null for host memory. */
     uint8_t *target;
     uint32_t *failed;
@@ -49,7 +79,8 @@ struct read_randomly {
     HOMI_FN void operator()(const Group &group, homi::reader *r, uint32_t number) const
     {
         uint8_t *const mine = target == nullptr ? nullptr : target + number * SLOTS * length;
-        random_source pieces = {source, length, source.size / length, each, number * 0x100000000ull, mine, SLOTS};
+        random_source<Group> pieces = {group, source, length, source.size / length, all, number, mine, 0, 0};
+        pieces.take();
         homi::status_t const status = homi::read_all(group, r, &pieces);
         if (status != homi::NVME_SUCCESS && group.rank() == 0)
             *failed = status;
@@ -72,26 +103,37 @@ struct copy_only {
     }
 };
 
+/* Memory that commands of all pairs have, about: what processors write here, and the accelerator reads, stays in their
+ * caches. */
+constexpr uint64_t NEAR = 12 << 20;
+
+/* Commands that each of so many pairs sends together; twice as many are under way. */
+uint64_t batch_of(uint32_t pairs, uint64_t length)
+{
+    uint64_t const fits = NEAR / (2 * pairs * length), least = length <= 65536 ? 4 : 1;
+    return std::min<uint64_t>(std::max(fits, least), 64);
+}
+
 /* How often each row is measured; machines are noisy, so it shows the median. */
 constexpr size_t REPETITIONS = 3;
 
-/* Pieces a second by all readers: work of `each` pieces for each, more and more until it takes long enough, then as
- * often as rows are measured. The median. */
+/* Pieces of work a second by all readers: from `least` on more and more until it takes long enough, then as often as rows are
+ * measured. The median. */
 template <typename Make>
-double a_second(homi::readers *all, double seconds, Make make)
+double a_second(homi::readers *all, uint32_t least, double seconds, Make make)
 {
-    uint64_t each = 8;
-    double took = all->run(members::block, all->count(), make(each));
-    while (took < seconds / 2 && each < (1ull << 40)) {
+    uint32_t count = least;
+    double took = all->run(members::block, all->count(), make(count));
+    while (took < seconds / 2 && count < (1u << 30)) {
         double const more = seconds / std::max(took, 1e-4);
-        each = static_cast<uint64_t>(static_cast<double>(each) * std::min(std::max(more, 2.0), 64.0));
-        took = all->run(members::block, all->count(), make(each));
+        count = static_cast<uint32_t>(std::min(count * std::min(std::max(more, 2.0), 64.0), 1.0 * (1u << 30)));
+        took = all->run(members::block, all->count(), make(count));
     }
     std::vector<double> all_took = {took};
     while (all_took.size() < REPETITIONS)
-        all_took.push_back(all->run(members::block, all->count(), make(each)));
+        all_took.push_back(all->run(members::block, all->count(), make(count)));
     std::sort(all_took.begin(), all_took.end());
-    return static_cast<double>(each) * all->count() / all_took[REPETITIONS / 2];
+    return count / all_took[REPETITIONS / 2];
 }
 
 void measure_all(const measure::arguments &a)
@@ -121,13 +163,17 @@ void measure_all(const measure::arguments &a)
             /* A session for each row: queues of an earlier one would cost the mediators' time. */
             homi::session from(file.get());
             homi::file const source = homi::as_source(from.open(file.get()));
-            uint64_t const batch = length <= 4096 ? 64 : length <= 65536 ? 8 : 1;
+            uint64_t const batch = a.batches.empty() ? batch_of(count, length) : a.batches[0];
             homi::readers all(&from, {count, 256, std::max(length, block) * batch * 2, 0, 20});
             homi::device_array<uint8_t> target(count * SLOTS * length);
+            homi::device_array<uint32_t> taken(1), told(count);
+            uint32_t const size = static_cast<uint32_t>(std::min<uint64_t>(std::max<uint64_t>((1 << 20) / length, 4), 256));
             for (bool bring : {false, true}) {
                 uint8_t *const to = bring ? target.get() : nullptr;
-                double const rate = a_second(&all, a.seconds(), [&](uint64_t each) {
-                    return read_randomly{source, length, each, to, failed.get()};
+                double const rate = size * a_second(&all, count, a.seconds(), [&](uint32_t number) {
+                    uint32_t const none = 0;
+                    taken.put(&none, 1);
+                    return read_randomly{source, length, {taken.get(), number, size, told.get()}, to, failed.get()};
                 });
                 uint32_t status = 0;
                 failed.take(&status, 1);
@@ -143,7 +189,7 @@ void measure_all(const measure::arguments &a)
         homi::session from(file.get());
         homi::readers all(&from, {count, 256, share, 0, 20});
         homi::device_array<uint8_t> target(count * share);
-        double const rate = a_second(&all, a.seconds(), [&](uint64_t each) { return copy_only{each, target.get()}; });
+        double const rate = count * a_second(&all, 8, a.seconds(), [&](uint32_t each) { return copy_only{each, target.get()}; });
         double const speed = rate * static_cast<double>(share) / 1e9;
         std::printf("| copying alone | accelerator | %u | - | %.2f | ", count, speed);
         measure::end_row(speed, link);

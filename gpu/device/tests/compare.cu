@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Reads files by queues in every way that there is, and compares every byte with read(2): whole files and odd ranges, by
- * a thread, a warp and a block, by many groups at once (gather), and asynchronously. With a host compiler, groups are
- * threads. Exits with 1 where a byte differs.
+ * a thread, a warp and a block, by many groups at once (gather, shared out evenly or as they come to it), and
+ * asynchronously. With a host compiler, groups are threads. Exits with 1 where a byte differs.
  *
  *     nvcc -O3 -std=c++17 -arch=native -I gpu/device/include -I gpu/abi/include gpu/device/tests/compare.cu -o compare
  *     g++ -O2 -std=c++17 -pthread -x c++ -I gpu/device/include -I gpu/abi/include gpu/device/tests/compare.cu -o compare
@@ -44,11 +44,27 @@ struct gather_work {
     uint64_t count;
     uint32_t groups;
     answers *said;
+    uint32_t *taken;
 
     template <typename Group>
     HOMI_FN void operator()(const Group &group, homi::reader *r, uint32_t number) const
     {
         note(group, said, homi::homi_gather(group, r, requests, count, number, groups).status);
+    }
+};
+
+/* All groups take requests of one list as they come to them. */
+struct shared_work {
+    const homi::request *requests;
+    uint64_t count;
+    uint32_t groups;
+    answers *said;
+    uint32_t *taken;
+
+    template <typename Group>
+    HOMI_FN void operator()(const Group &group, homi::reader *r, uint32_t) const
+    {
+        note(group, said, homi::homi_gather_shared(group, r, requests, count, groups, taken).status);
     }
 };
 
@@ -58,6 +74,7 @@ struct read_work {
     uint64_t count;
     uint32_t groups;
     answers *said;
+    uint32_t *taken;
 
     template <typename Group>
     HOMI_FN void operator()(const Group &group, homi::reader *r, uint32_t number) const
@@ -78,6 +95,7 @@ struct async_work {
     uint64_t count;
     uint32_t groups;
     answers *said;
+    uint32_t *taken;
 
     template <typename Group>
     HOMI_FN void operator()(const Group &group, homi::reader *r, uint32_t number) const
@@ -125,7 +143,7 @@ struct opened_file {
 class comparison {
   public:
     comparison(homi::session *from, uint32_t pairs)
-        : readers_(from, {pairs, 32, 256 << 10, 64 << 10, 30}), said_(1), leases_(*from), held_(1)
+        : readers_(from, {pairs, 32, 256 << 10, 64 << 10, 30}), said_(1), taken_(1), leases_(*from), held_(1)
     {
         if (!leases_.why().empty())
             std::printf("lease words are not looked at: %s\n", leases_.why().c_str());
@@ -165,7 +183,9 @@ class comparison {
         list.put(placed.data(), placed.size());
         answers said = {0, 0};
         said_.put(&said, 1);
-        readers_.run(who, readers_.count(), Work{list.get(), placed.size(), readers_.count(), said_.get()});
+        uint32_t const none = 0;
+        taken_.put(&none, 1);
+        readers_.run(who, readers_.count(), Work{list.get(), placed.size(), readers_.count(), said_.get(), taken_.get()});
         said_.take(&said, 1);
         if (said.failed != 0 || readers_.strays() != 0) {
             std::fprintf(stderr, "%s: %s: a command failed with status %#x\n", f.path.c_str(), way, said.status);
@@ -212,6 +232,7 @@ class comparison {
 
     homi::readers readers_;
     homi::device_array<answers> said_;
+    homi::device_array<uint32_t> taken_;
     homi::leases leases_;
     homi::device_array<uint32_t> held_;
     uint64_t bytes_ = 0;
@@ -265,10 +286,13 @@ int compare(bool by_prp, uint32_t pairs, char **paths, int count)
         good &= c.lease_is(true, f);
         good &= c.same<gather_work>("gather by blocks", members::block, f, all);
         good &= c.same<gather_work>("gather of ranges by blocks", members::block, f, some);
+        good &= c.same<shared_work>("gather of ranges by blocks that take them", members::block, f, some);
+        good &= c.same<shared_work>("gather by blocks that take files", members::block, f, all);
         good &= c.same<read_work>("read by blocks", members::block, f, some);
         good &= c.same<async_work>("issue and wait by blocks", members::block, f, some);
         if (HOMI_ACCELERATOR) {
             good &= c.same<gather_work>("gather by warps", members::warp, f, all);
+            good &= c.same<shared_work>("gather of ranges by warps that take them", members::warp, f, some);
             good &= c.same<read_work>("read by warps", members::warp, f, some);
             good &= c.same<read_work>("read by threads", members::thread, f, some);
             good &= c.same<async_work>("issue and wait by threads", members::thread, f, some);

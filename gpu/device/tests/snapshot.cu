@@ -87,17 +87,18 @@ struct find_work {
     }
 };
 
-/* All groups share the list that was made. */
+/* All groups take files of the list that was made as they come to them. */
 struct gather_work {
     const homi::request *requests;
     uint64_t count;
     uint32_t groups;
     answers *said;
+    uint32_t *taken;
 
     template <typename Group>
-    HOMI_FN void operator()(const Group &group, homi::reader *r, uint32_t number) const
+    HOMI_FN void operator()(const Group &group, homi::reader *r, uint32_t) const
     {
-        homi::result const got = homi::homi_gather(group, r, requests, count, number, groups);
+        homi::result const got = homi::homi_gather_shared(group, r, requests, count, groups, taken);
         if (got.status != homi::NVME_SUCCESS && group.rank() == 0)
             said->status = got.status;
     }
@@ -155,7 +156,7 @@ class reading {
     reading(homi::session *from, const homi::snapshot_memory &taken, const tree &all, uint32_t pairs)
         : all_(all), leases_(*from), namespace_(homi::as_source(taken, leases_)),
           readers_(from, {pairs, 128, 2 << 20, 0, 30}), arena_(taken.arena.length()), paths_(all.paths.size()),
-          files_(all.files.size()), requests_(all.files.size()), target_(all.target_bytes), said_(1)
+          files_(all.files.size()), requests_(all.files.size()), target_(all.target_bytes), said_(1), taken_(1)
     {
         /* Looking things up reads here and there: that wants memory of the accelerator's own. */
         arena_.put(taken.arena.start(), taken.arena.length());
@@ -176,8 +177,10 @@ class reading {
     /* Reads what was found; the seconds that it took. */
     double gather(members who)
     {
+        uint32_t const none = 0;
+        taken_.put(&none, 1);
         return readers_.run(who, readers_.count(),
-                            gather_work{requests_.get(), requests_.count(), readers_.count(), said_.get()});
+                            gather_work{requests_.get(), requests_.count(), readers_.count(), said_.get(), taken_.get()});
     }
 
     /* False, and a word about it, where something went wrong. */
@@ -227,6 +230,7 @@ class reading {
     homi::device_array<homi::request> requests_;
     homi::device_array<uint8_t> target_;
     homi::device_array<answers> said_;
+    homi::device_array<uint32_t> taken_;
 };
 
 double median(std::vector<double> values)

@@ -144,6 +144,14 @@ HOMI_FN void pause_briefly() { std::this_thread::yield(); }
 
 #endif
 
+/* Takes a number that no other group of this kernel gets: the word's, which is one more from then on. By this, groups share
+ * work out as they come to it, so that those whose queues are answered slower take less of it. */
+#if HOMI_ACCELERATOR
+HOMI_FN uint32_t take_number(uint32_t *word) { return atomicAdd(word, 1u); }
+#else
+HOMI_FN uint32_t take_number(uint32_t *word) { return __atomic_fetch_add(word, 1u, __ATOMIC_RELAXED); }
+#endif
+
 /* What members of one group do to a word of theirs at the same time; nobody else reaches it. On a host a group is one
  * thread. */
 #if HOMI_ACCELERATOR

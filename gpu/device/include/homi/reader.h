@@ -332,6 +332,67 @@ HOMI_FN result homi_gather(const Group &group, reader *r, const request *request
     return {status, source.bytes};
 }
 
+/* The runs of a list of requests that one of many groups takes as it comes to them; whole requests. */
+template <typename Group>
+struct shared_source {
+    const Group &group;
+    reader *r;
+    const request *requests;
+    uint64_t count;
+    /* Requests of a run, and how many runs were taken by all groups. */
+    uint64_t run;
+    uint32_t *taken;
+    gather_source part;
+    bool over;
+
+    /* Goes to a run that has something to read, if there is one. */
+    HOMI_FN void take()
+    {
+        piece p;
+        do {
+            group.sync();
+            if (group.rank() == 0)
+                r->shared = take_number(taken);
+            group.sync();
+            uint64_t const first = r->shared * run, before = part.bytes;
+            over = first >= count;
+            part.begin(r, requests + first, over ? 0 : count - first < run ? count - first : run, 0, 1);
+            part.bytes = before;
+        } while (!over && !part.peek(&p));
+    }
+
+    HOMI_FN bool peek(piece *p) const { return part.peek(p); }
+
+    HOMI_FN void next()
+    {
+        piece p;
+        part.next();
+        if (!over && !part.peek(&p))
+            take();
+    }
+};
+
+/* Runs that each group gets in the middle: enough for those that are answered slower to take less, and few enough that
+ * taking them costs nothing. */
+constexpr uint64_t RUNS_EACH = 16;
+
+/*
+ * As homi_gather, but groups take requests as they come to them, so that what all read does not last as long as the
+ * slowest queue's even part of it. Each request is read by one group: for few long ones use homi_gather. `*taken` is 0 before
+ * the first group begins, in memory that all of them reach.
+ */
+template <typename Group>
+HOMI_FN result homi_gather_shared(const Group &group, reader *r, const request *requests, uint64_t count, uint32_t groups,
+                                  uint32_t *taken)
+{
+    uint64_t const even = count / groups / RUNS_EACH;
+    uint64_t const run = even < 1 ? 1 : even > READER_BATCH ? READER_BATCH : even;
+    shared_source<Group> source = {group, r, requests, count, run, taken, {}, false};
+    source.take();
+    status_t const status = read_all(group, r, &source);
+    return {status, source.part.bytes};
+}
+
 /* Reads a range of a file with one group, to `target`. As read(2), it gives fewer bytes at the file's end. */
 template <typename Group>
 HOMI_FN result homi_read(const Group &group, reader *r, const file &source, uint64_t offset, uint64_t length,
