@@ -7,6 +7,7 @@ mod bare;
 mod instructions;
 mod null;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,11 +42,23 @@ pub(crate) fn run(arguments: &DriverArguments) -> Result<()> {
         return solo(arguments);
     }
     println!("{}", machine());
-    let mut rows =
-        table(&["read", "depth", "data", "doorbell", "ns", "lowest", "waiting", "reach", "instructions"]);
+    let mut rows = table(&[
+        "read",
+        "depth",
+        "data",
+        "doorbell",
+        "ns",
+        "lowest",
+        "waiting",
+        "of bare",
+        "reach",
+        "instructions",
+    ]);
+    let mut least = BTreeMap::new();
     for depth in [32, 128, 256] {
         let times = bare::measure(depth, arguments)?;
         let (lowest, median, _) = times.busy.spread().context("no round was measured")?;
+        least.insert(depth, median);
         rows.add_row([
             right("bare loop"),
             right(depth),
@@ -54,6 +67,7 @@ pub(crate) fn run(arguments: &DriverArguments) -> Result<()> {
             right(number(median)),
             right(number(lowest)),
             right(number(times.waiting.median().unwrap_or(0.0))),
+            right(""),
             right(""),
             right(""),
         ]);
@@ -66,6 +80,8 @@ pub(crate) fn run(arguments: &DriverArguments) -> Result<()> {
         let reach = goal.map_or(String::new(), |most| {
             format!("<= {most:.0}: {}", if median <= most { "yes" } else { "no" })
         });
+        // How far apart the two cores are decides what a line costs on its way, for both alike.
+        let of_bare = least.get(&case.depth).filter(|_| case.batched).map(|least| median / least);
         let counted = if arguments.instructions { number(instructions::count(case)?) } else { String::new() };
         rows.add_row([
             right(bytes(case.bytes)),
@@ -75,6 +91,7 @@ pub(crate) fn run(arguments: &DriverArguments) -> Result<()> {
             right(number(median)),
             right(number(lowest)),
             right(number(times.waiting.median().unwrap_or(0.0))),
+            right(of_bare.map_or(String::new(), |times| format!("{times:.2}x"))),
             right(reach),
             right(counted),
         ]);

@@ -141,7 +141,8 @@ fn clean_file_is_read_by_the_engine_once_and_by_the_kernel_where_that_is_faster(
         let mount = volume.mount("reads=auto")?;
         assert_eq!(whole(&mount.join("file"))?, contents);
         assert_eq!(counter(&mount)?, contents.len() as u64, "{format:?}: nobody has it in memory");
-        let why = finish(Command::new(mounts::homifs()?).args(["info", "-o", "json"]).arg(mount.join("file")))?;
+        let why =
+            finish(Command::new(mounts::homifs()?).args(["info", "-o", "json"]).arg(mount.join("file")))?;
         assert!(why.contains("read before"), "{why}");
         assert_eq!(whole(&mount.join("file"))?, contents);
         assert_eq!(
