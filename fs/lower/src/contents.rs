@@ -244,7 +244,8 @@ impl Contents {
     /// Whether a file was read from the media, now or before, as far as that is remembered.
     #[must_use]
     pub fn was_read(&self, ino: u64) -> bool {
-        self.seen.has(ino) || self.files.get(&ino).is_some_and(|state| state.was_read())
+        // In this order: a file that is closed in between is noted before it is forgotten.
+        self.files.get(&ino).is_some_and(|state| state.was_read()) || self.seen.has(ino)
     }
 
     /// Whether somebody has a file open.

@@ -27,8 +27,8 @@ struct arguments {
     std::vector<uint32_t> pairs;
     /* Bytes of a read; none for those that the program chooses. */
     std::vector<uint32_t> bytes;
-    /* Reads of a pair that are sent together; none for what the program chooses. */
-    std::vector<uint32_t> batches;
+    /* Reads of a pair that are sent together; 0 for what the program chooses. */
+    uint32_t batch = 0;
     /* Threads; none for those that the program chooses. */
     std::vector<uint32_t> threads;
     /* How long one figure may be measured for. */
@@ -50,6 +50,14 @@ inline std::vector<uint32_t> read_numbers(const char *text, uint32_t most)
     return numbers;
 }
 
+inline uint32_t read_number(const char *text, uint32_t most)
+{
+    std::vector<uint32_t> const numbers = read_numbers(text, most);
+    if (numbers.size() != 1)
+        throw homi::failure(std::string(text) + " is not one number");
+    return numbers[0];
+}
+
 inline arguments read_arguments(int argc, char **argv)
 {
     arguments a;
@@ -62,7 +70,7 @@ inline arguments read_arguments(int argc, char **argv)
         else if (one == "--bytes" && n + 1 < argc)
             a.bytes = read_numbers(argv[++n], 1 << 20);
         else if (one == "--batch" && n + 1 < argc)
-            a.batches = read_numbers(argv[++n], 256);
+            a.batch = read_number(argv[++n], homi::READER_BATCH);
         else if (one == "--threads" && n + 1 < argc)
             a.threads = read_numbers(argv[++n], 1024);
         else if (one == "--title" && n + 1 < argc)

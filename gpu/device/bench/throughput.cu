@@ -163,7 +163,7 @@ void measure_all(const measure::arguments &a)
             /* A session for each row: queues of an earlier one would cost the mediators' time. */
             homi::session from(file.get());
             homi::file const source = homi::as_source(from.open(file.get()));
-            uint64_t const batch = a.batches.empty() ? batch_of(count, length) : a.batches[0];
+            uint64_t const batch = a.batch == 0 ? batch_of(count, std::max(length, block)) : a.batch;
             homi::readers all(&from, {count, 256, std::max(length, block) * batch * 2, 0, 20});
             homi::device_array<uint8_t> target(count * SLOTS * length);
             homi::device_array<uint32_t> taken(1), told(count);

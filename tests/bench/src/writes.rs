@@ -66,7 +66,6 @@ const READERS: [Side; 2] = [Side::Engine, Side::ReadOnly];
 const CHOOSERS: [Side; 2] = [Side::Writable, Side::ReadOnly];
 
 const MEASUREMENTS: &[Measurement] = &[
-    // First, while all devices hold the same bytes: what is written later may compress better.
     Measurement {
         name: "4 KiB random reads, O_DIRECT",
         unit: "reads/s",

@@ -88,9 +88,11 @@ impl Writable {
         let engine = self.reads_by_engine(&file, flags);
         // fuser has one time for the name and the attributes. Nothing that is being written is to be remembered, but that a
         // file is empty the kernel may: nothing can be written to an empty file by a mapping, and of all else that makes it
-        // longer, or lets its attributes be asked for again, the kernel's FUSE knows.
-        let is_empty = found.stat.stx_size == 0;
-        let ttl = if is_empty { self.homifs.ttl() } else { self.ttl(found.ino) };
+        // longer, or lets its attributes be asked for again, the kernel's FUSE knows. Not that a write through the daemon
+        // takes set-user-ID and set-group-ID away.
+        let stat = &found.stat;
+        let stays = stat.stx_size == 0 && u32::from(stat.stx_mode) & (libc::S_ISUID | libc::S_ISGID) == 0;
+        let ttl = if stays { self.homifs.ttl() } else { self.ttl(found.ino) };
         match self.backing(&file, who, |backing| reply.open_backing(backing)) {
             Ok(Some(id)) => {
                 reply.created_passthrough(

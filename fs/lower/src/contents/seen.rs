@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A power of two: half a megabyte for a mount that was read from.
+/// A power of two: half a megabyte for a writable mount.
 const BITS: u32 = 16;
 
 /// 2^64 divided by the golden ratio: spreads numbers that follow each other.

@@ -25,8 +25,9 @@ pub(super) fn measure(depth: usize, arguments: &DriverArguments) -> Result<Times
     let end = Arc::new(AtomicBool::new(false));
     let controller = {
         let (region, end) = (Arc::clone(&region), Arc::clone(&end));
+        // The thread inherits where it may run.
+        pin(cores.controller)?;
         thread::spawn(move || -> Result<()> {
-            pin(cores.controller)?;
             let place = |offset| (Arc::clone(&region), offset);
             let mut queue = Queue::new(1, place(4096), place(4096 + ENTRIES * 64), [ENTRIES; 2]);
             let bell = region.u32_at(0).context("a doorbell")?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use engine_dma::{Access, AddressSpace, Arena, Region, Registration, View, to_u64, to_usize};
 use engine_nvme_spec::identify::{Cns, IdentifyController, IdentifyNamespace};
 use engine_nvme_spec::{AdminOpcode, Cap, Cc, Cqe, Csts, FeatureId, Sqe, Status, Version, dbbuf, register};
@@ -319,6 +319,7 @@ impl Transport for Null {
 /// Puts this thread on one core, so that driver and controller do not share one.
 pub(super) fn pin(core: usize) -> Result<()> {
     let mut set = rustix::thread::CpuSet::new();
+    ensure!(core < rustix::thread::CpuSet::MAX_CPU, "there is no core {core}");
     set.set(core);
-    rustix::thread::sched_setaffinity(None, &set).context("cannot stay on one core")
+    rustix::thread::sched_setaffinity(None, &set).with_context(|| format!("cannot stay on core {core}"))
 }
