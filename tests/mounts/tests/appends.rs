@@ -3,16 +3,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::thread;
 
 use anyhow::{Result, bail, ensure};
 use homi_client::{ClientError, ExtentMap, NvmeStatus, Session};
-use mounts::FreshVolume;
+use mounts::{FreshVolume, as_user};
 use oracle::command::run;
 use oracle::{Format, KernelMount, machine, skip_if};
-use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, StatxFlags, fallocate};
 
 const FORMATS: [Format; 2] = [Format::Ext4, Format::Xfs];
 
@@ -190,6 +190,30 @@ fn records_appended_by_several_programs_are_whole_and_all_there() -> Result<()> 
             check(&bytes, "at the end")?;
             volume.unmount_and_check(mount)?;
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn new_file_that_is_appended_to_loses_its_set_user_id_bit_for_everybody_to_see() -> Result<()> {
+    skip_if!(machine::cannot_mount_fuse());
+    for format in FORMATS {
+        let volume = FreshVolume::new(format)?;
+        // With clients, appends come to the daemon.
+        let mount = volume.mount("clients=1")?;
+        for folder in [Some(mount.path()), mount.path().parent()].into_iter().flatten() {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o1777))?;
+        }
+        let path = mount.join("set-user-id");
+        as_user(65534, || {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::APPEND;
+            let mut file = File::from(rustix::fs::open(&path, flags, Mode::from_raw_mode(0o4755))?);
+            Ok(file.write_all(b"not what it was made for")?)
+        })?;
+        // The mode alone: whoever asks for times and sizes too is told anew anyway.
+        let told = rustix::fs::statx(rustix::fs::CWD, &path, AtFlags::empty(), StatxFlags::MODE)?;
+        assert_eq!(told.stx_mode & 0o7777, 0o755, "{format:?}");
+        volume.unmount_and_check(mount)?;
     }
     Ok(())
 }
