@@ -65,7 +65,9 @@ const READERS: [Side; 2] = [Side::Engine, Side::ReadOnly];
 /// Whoever mounts for writing and says nothing about reads.
 const CHOOSERS: [Side; 2] = [Side::Writable, Side::ReadOnly];
 
-const MEASUREMENTS: &[Measurement] = &[
+/// Reads of volumes as they were made. All rounds of these come first: blocks that were overwritten again and again lie
+/// elsewhere on the device, and are read otherwise.
+const READS: &[Measurement] = &[
     Measurement {
         name: "4 KiB random reads, O_DIRECT",
         unit: "reads/s",
@@ -94,6 +96,38 @@ const MEASUREMENTS: &[Measurement] = &[
         at_least: Some(0.95),
         run: |on, _, limit| reads::sequential(&on.root.path().join("data.bin"), Direct, limit),
     },
+    Measurement {
+        name: "4 KiB random by the engine, depth 1",
+        unit: "reads/s",
+        sides: READERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| reads::random(&on.root.path().join("data.bin"), Direct, 1, limit),
+    },
+    Measurement {
+        name: "4 KiB random by the engine, depth 32",
+        unit: "reads/s",
+        sides: READERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| ring::random(&on.root.path().join("data.bin"), 32, limit),
+    },
+    Measurement {
+        name: "1 MiB sequential by the engine",
+        unit: "MiB/s",
+        sides: READERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| reads::sequential(&on.root.path().join("data.bin"), Direct, limit),
+    },
+    Measurement {
+        name: "1 MiB sequential by the engine, io_uring",
+        unit: "MiB/s",
+        sides: READERS,
+        at_least: Some(0.95),
+        run: |on, _, limit| ring::sequential(&on.root.path().join("data.bin"), limit),
+    },
+];
+
+/// What changes a volume, or reads what was changed.
+const CHANGES: &[Measurement] = &[
     Measurement {
         name: "4 KiB random overwrites, buffered",
         unit: "writes/s",
@@ -164,37 +198,10 @@ const MEASUREMENTS: &[Measurement] = &[
         at_least: None,
         run: |on, with, _| writes::lives(on.root.path(), Step::Unlink, with.files),
     },
-    Measurement {
-        name: "4 KiB random by the engine, depth 1",
-        unit: "reads/s",
-        sides: READERS,
-        at_least: Some(0.95),
-        run: |on, _, limit| reads::random(&on.root.path().join("data.bin"), Direct, 1, limit),
-    },
-    Measurement {
-        name: "4 KiB random by the engine, depth 32",
-        unit: "reads/s",
-        sides: READERS,
-        at_least: Some(0.95),
-        run: |on, _, limit| ring::random(&on.root.path().join("data.bin"), 32, limit),
-    },
-    Measurement {
-        name: "1 MiB sequential by the engine",
-        unit: "MiB/s",
-        sides: READERS,
-        at_least: Some(0.95),
-        run: |on, _, limit| reads::sequential(&on.root.path().join("data.bin"), Direct, limit),
-    },
-    Measurement {
-        name: "1 MiB sequential by the engine, io_uring",
-        unit: "MiB/s",
-        sides: READERS,
-        at_least: Some(0.95),
-        run: |on, _, limit| ring::sequential(&on.root.path().join("data.bin"), limit),
-    },
 ];
 
-type Results = BTreeMap<(usize, usize), Samples>;
+/// By the name of the measurement and the place of the side.
+type Results = BTreeMap<(&'static str, usize), Samples>;
 
 /// Runs the measurements and prints the table.
 pub(crate) fn run(arguments: &WriteArguments) -> Result<()> {
@@ -221,33 +228,44 @@ pub(crate) fn run(arguments: &WriteArguments) -> Result<()> {
             Ok((medium, setting))
         })
         .collect::<Result<_>>()?;
-    let limit = Duration::from_secs_f64(arguments.seconds);
     let mut results = Results::new();
-    for _ in 0..arguments.rounds {
-        let mounted: Vec<Mounted> = Side::ALL
-            .into_iter()
-            .zip(&settings)
-            .map(|(side, (_, setting))| side.who().mount(setting))
-            .collect::<Result<_>>()?;
-        for (index, measurement) in MEASUREMENTS.iter().enumerate() {
-            if !arguments.only.is_empty()
-                && !arguments.only.iter().any(|part| measurement.name.contains(part))
-            {
-                continue;
-            }
-            // One after the other, so that what disturbs the machine disturbs both.
-            for (place, side) in
-                Side::ALL.into_iter().enumerate().filter(|(_, side)| measurement.sides.contains(side))
-            {
-                let on = &mounted[place];
-                (measurement.run)(on, arguments, Duration::from_millis(30))?;
-                let done = (measurement.run)(on, arguments, limit)?;
-                ensure!(done.count > 0, "{} did nothing", side.label());
-                results.entry((index, place)).or_default().push(done.per_second);
+    for list in [READS, CHANGES] {
+        for _ in 0..arguments.rounds {
+            let mounted: Vec<Mounted> = Side::ALL
+                .into_iter()
+                .zip(&settings)
+                .map(|(side, (_, setting))| side.who().mount(setting))
+                .collect::<Result<_>>()?;
+            for measurement in list {
+                measure(measurement, &mounted, arguments, &mut results)?;
             }
         }
     }
     print(arguments, &results);
+    Ok(())
+}
+
+/// One round of one row, where it is wanted.
+fn measure(
+    measurement: &Measurement,
+    mounted: &[Mounted],
+    arguments: &WriteArguments,
+    results: &mut Results,
+) -> Result<()> {
+    if !arguments.only.is_empty() && !arguments.only.iter().any(|part| measurement.name.contains(part)) {
+        return Ok(());
+    }
+    let limit = Duration::from_secs_f64(arguments.seconds);
+    // One after the other, so that what disturbs the machine disturbs both.
+    for (place, (side, on)) in Side::ALL.into_iter().zip(mounted).enumerate() {
+        if !measurement.sides.contains(&side) {
+            continue;
+        }
+        (measurement.run)(on, arguments, Duration::from_millis(30))?;
+        let done = (measurement.run)(on, arguments, limit)?;
+        ensure!(done.count > 0, "{} did nothing", side.label());
+        results.entry((measurement.name, place)).or_default().push(done.per_second);
+    }
     Ok(())
 }
 
@@ -262,13 +280,13 @@ fn print(arguments: &WriteArguments, results: &Results) {
     let place = |wanted: Side| Side::ALL.iter().position(|&side| side == wanted).unwrap_or(0);
     let header = ["what", "who", "median", "beside", "median", "unit", "ratio", "to reach", "reached"];
     let mut list = table(&header);
-    for (index, measurement) in MEASUREMENTS.iter().enumerate() {
-        let [ours, theirs] = measurement.sides;
-        let given = results.get(&(index, place(ours))).zip(results.get(&(index, place(theirs))));
+    for measurement in READS.iter().chain(CHANGES) {
+        let ([ours, theirs], name) = (measurement.sides, measurement.name);
+        let given = results.get(&(name, place(ours))).zip(results.get(&(name, place(theirs))));
         let Some((first, second)) = given else { continue };
         let Some(ratio) = first.ratio_to(second) else { continue };
         list.add_row(vec![
-            measurement.name.into(),
+            name.into(),
             ours.label().into(),
             right(first.median().map_or(String::new(), number)),
             theirs.label().into(),
