@@ -18,8 +18,6 @@ struct portions {
     uint32_t count;
     /* Pieces of each. */
     uint32_t size;
-    /* A word for each group, by which its members learn what it took. */
-    uint32_t *told;
 };
 
 constexpr uint32_t SLOTS = 32;
@@ -32,18 +30,14 @@ struct random_source {
     uint64_t length;
     uint64_t places;
     portions all;
-    uint32_t number;
+    homi::reader *reader;
     uint8_t *target;
     uint64_t at;
     uint32_t left;
 
     HOMI_FN void take()
     {
-        group.sync();
-        if (group.rank() == 0)
-            all.told[number] = homi::take_number(all.taken);
-        group.sync();
-        uint32_t const mine = all.told[number];
+        uint32_t const mine = homi::take_together(group, reader, all.taken);
         at = static_cast<uint64_t>(mine) * all.size;
         left = mine < all.count ? all.size : 0;
     }
@@ -79,7 +73,7 @@ struct read_randomly {
     HOMI_FN void operator()(const Group &group, homi::reader *r, uint32_t number) const
     {
         uint8_t *const mine = target == nullptr ? nullptr : target + number * SLOTS * length;
-        random_source<Group> pieces = {group, source, length, source.size / length, all, number, mine, 0, 0};
+        random_source<Group> pieces = {group, source, length, source.size / length, all, r, mine, 0, 0};
         pieces.take();
         homi::status_t const status = homi::read_all(group, r, &pieces);
         if (status != homi::NVME_SUCCESS && group.rank() == 0)
@@ -166,14 +160,14 @@ void measure_all(const measure::arguments &a)
             uint64_t const batch = a.batch == 0 ? batch_of(count, std::max(length, block)) : a.batch;
             homi::readers all(&from, {count, 256, std::max(length, block) * batch * 2, 0, 20});
             homi::device_array<uint8_t> target(count * SLOTS * length);
-            homi::device_array<uint32_t> taken(1), told(count);
+            homi::device_array<uint32_t> taken(1);
             uint32_t const size = static_cast<uint32_t>(std::min<uint64_t>(std::max<uint64_t>((1 << 20) / length, 4), 256));
             for (bool bring : {false, true}) {
                 uint8_t *const to = bring ? target.get() : nullptr;
                 double const rate = size * a_second(&all, count, a.seconds(), [&](uint32_t number) {
                     uint32_t const none = 0;
                     taken.put(&none, 1);
-                    return read_randomly{source, length, {taken.get(), number, size, told.get()}, to, failed.get()};
+                    return read_randomly{source, length, {taken.get(), number, size}, to, failed.get()};
                 });
                 uint32_t status = 0;
                 failed.take(&status, 1);

@@ -38,14 +38,17 @@ HOMI_FN void note(const Group &group, answers *a, homi::status_t status)
     }
 }
 
-/* All groups share one list. */
-struct gather_work {
+/* What all ways of reading a list are given. */
+struct listed {
     const homi::request *requests;
     uint64_t count;
     uint32_t groups;
     answers *said;
     uint32_t *taken;
+};
 
+/* All groups share one list. */
+struct gather_work : listed {
     template <typename Group>
     HOMI_FN void operator()(const Group &group, homi::reader *r, uint32_t number) const
     {
@@ -54,13 +57,7 @@ struct gather_work {
 };
 
 /* All groups take requests of one list as they come to them. */
-struct shared_work {
-    const homi::request *requests;
-    uint64_t count;
-    uint32_t groups;
-    answers *said;
-    uint32_t *taken;
-
+struct shared_work : listed {
     template <typename Group>
     HOMI_FN void operator()(const Group &group, homi::reader *r, uint32_t) const
     {
@@ -69,13 +66,7 @@ struct shared_work {
 };
 
 /* Each group reads the requests whose number is its own, one after another. */
-struct read_work {
-    const homi::request *requests;
-    uint64_t count;
-    uint32_t groups;
-    answers *said;
-    uint32_t *taken;
-
+struct read_work : listed {
     template <typename Group>
     HOMI_FN void operator()(const Group &group, homi::reader *r, uint32_t number) const
     {
@@ -90,13 +81,7 @@ struct read_work {
 };
 
 /* The same, a piece at a time, with the next one under way while the last is waited for. */
-struct async_work {
-    const homi::request *requests;
-    uint64_t count;
-    uint32_t groups;
-    answers *said;
-    uint32_t *taken;
-
+struct async_work : listed {
     template <typename Group>
     HOMI_FN void operator()(const Group &group, homi::reader *r, uint32_t number) const
     {
@@ -185,7 +170,7 @@ class comparison {
         said_.put(&said, 1);
         uint32_t const none = 0;
         taken_.put(&none, 1);
-        readers_.run(who, readers_.count(), Work{list.get(), placed.size(), readers_.count(), said_.get(), taken_.get()});
+        readers_.run(who, readers_.count(), Work{{list.get(), placed.size(), readers_.count(), said_.get(), taken_.get()}});
         said_.take(&said, 1);
         if (said.failed != 0 || readers_.strays() != 0) {
             std::fprintf(stderr, "%s: %s: a command failed with status %#x\n", f.path.c_str(), way, said.status);

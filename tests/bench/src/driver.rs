@@ -54,11 +54,11 @@ pub(crate) fn run(arguments: &DriverArguments) -> Result<()> {
         "reach",
         "instructions",
     ]);
-    let mut least = BTreeMap::new();
+    let mut bare = BTreeMap::new();
     for depth in [32, 128, 256] {
         let times = bare::measure(depth, arguments)?;
         let (lowest, median, _) = times.busy.spread().context("no round was measured")?;
-        least.insert(depth, median);
+        bare.insert(depth, median);
         rows.add_row([
             right("bare loop"),
             right(depth),
@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: &DriverArguments) -> Result<()> {
             format!("<= {most:.0}: {}", if median <= most { "yes" } else { "no" })
         });
         // How far apart the two cores are decides what a line costs on its way, for both alike.
-        let of_bare = least.get(&case.depth).filter(|_| case.batched).map(|least| median / least);
+        let of_bare = bare.get(&case.depth).filter(|_| case.batched).map(|bare| median / bare);
         let counted = if arguments.instructions { number(instructions::count(case)?) } else { String::new() };
         rows.add_row([
             right(bytes(case.bytes)),

@@ -37,8 +37,9 @@ impl Writable {
             Reads::Auto => {
                 flags & libc::O_DIRECT == 0
                     && !file.state().is_written()
-                    && !file.is_mostly_cached()
                     && !self.lower.contents().was_read(file.ino())
+                    // Last: it asks the kernel.
+                    && !file.is_mostly_cached()
             }
         }
     }

@@ -332,6 +332,17 @@ HOMI_FN result homi_gather(const Group &group, reader *r, const request *request
     return {status, source.bytes};
 }
 
+/* A number that no other group gets, for all members of this one. */
+template <typename Group>
+HOMI_FN uint32_t take_together(const Group &group, reader *r, uint32_t *taken)
+{
+    group.sync();
+    if (group.rank() == 0)
+        r->shared = take_number(taken);
+    group.sync();
+    return r->shared;
+}
+
 /* The runs of a list of requests that one of many groups takes as it comes to them; whole requests. */
 template <typename Group>
 struct shared_source {
@@ -350,11 +361,7 @@ struct shared_source {
     {
         piece p;
         do {
-            group.sync();
-            if (group.rank() == 0)
-                r->shared = take_number(taken);
-            group.sync();
-            uint64_t const first = r->shared * run, before = part.bytes;
+            uint64_t const first = take_together(group, r, taken) * run, before = part.bytes;
             over = first >= count;
             part.begin(r, requests + first, over ? 0 : count - first < run ? count - first : run, 0, 1);
             part.bytes = before;
