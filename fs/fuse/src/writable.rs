@@ -492,7 +492,25 @@ impl Filesystem for Writable {
     }
 
     fn statfs(&self, request: &Request, node: INodeNo, reply: ReplyStatfs) {
-        self.own.statfs(request, node, reply);
+        let Target::File(ino) = self.target(node) else {
+            return self.own.statfs(request, node, reply);
+        };
+        match self.lower.usage(ino) {
+            Ok(usage) => {
+                let size = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
+                reply.statfs(
+                    usage.f_blocks,
+                    usage.f_bfree,
+                    usage.f_bavail,
+                    usage.f_files,
+                    usage.f_ffree,
+                    size(usage.f_bsize),
+                    size(usage.f_namemax),
+                    size(usage.f_frsize),
+                );
+            }
+            Err(error) => reply.error(errno(error)),
+        }
     }
 
     fn setxattr(

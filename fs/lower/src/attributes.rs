@@ -94,12 +94,12 @@ impl Lower {
         stat_of(&file)
     }
 
-    /// Space on the volume.
+    /// Space on the volume; of a directory with a project quota, within that (`ext4_statfs_project`, `xfs_qm_statvfs`).
     ///
     /// # Errors
     /// What the kernel's driver says.
-    pub fn usage(&self) -> Result<StatVfs> {
-        fstatvfs(&self.mount.root)
+    pub fn usage(&self, ino: u64) -> Result<StatVfs> {
+        fstatvfs(self.path(ino)?)
     }
 
     /// The value of an extended attribute.

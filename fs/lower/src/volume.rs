@@ -195,7 +195,7 @@ impl FileSystem for LowerVolume {
     }
 
     fn usage(&self) -> Result<SpaceUsage, Error> {
-        let usage = self.lower.usage().map_err(|errno| error(self.root(), errno))?;
+        let usage = self.lower.usage(self.lower.root()).map_err(|errno| error(self.root(), errno))?;
         Ok(SpaceUsage {
             block_size: u32::try_from(usage.f_frsize).unwrap_or(4096),
             blocks: usage.f_blocks,

@@ -7,7 +7,7 @@ use crate::{Function, Record, error, file, memory, read, session, snapshot};
 
 const BEGINNING: &str = "\
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Made by `cargo run -p homifs-c --example c_header`; do not edit. */
+/* Made by `cargo run -p homifs-c --example homifs_header`; do not edit. */
 #ifndef HOMIFS_H
 #define HOMIFS_H
 

@@ -2,7 +2,7 @@
 //!
 //! The functions are those of `homi-client`; here their arguments are checked and their errors kept for the caller.
 //! `include/homifs.h` is made from the functions and structures as they stand here
-//! (`cargo run -p homifs-c --example c_header`), and a test keeps the two alike.
+//! (`cargo run -p homifs-c --example homifs_header`), and a test keeps the two alike.
 //!
 //! The crate has unsafe code because callers give addresses. What they promise for them stands in the header.
 

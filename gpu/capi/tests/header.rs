@@ -31,7 +31,7 @@ fn said(output: &Output) -> String {
 #[test]
 fn header_in_repository_is_the_generated_one() {
     let stored = std::fs::read_to_string(HEADER).expect("the header is part of the repository");
-    assert_eq!(stored, homifs::header(), "run: cargo run -p homifs-c --example c_header");
+    assert_eq!(stored, homifs::header(), "run: cargo run -p homifs-c --example homifs_header");
 }
 
 /// A program that does not compile where a size, a place, a number or a signature is another, and does not link where a

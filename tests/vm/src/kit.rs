@@ -1,7 +1,7 @@
 //! What `tests/vm/setup` fetched.
 
-use std::env;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 /// The folder with the emulator, the kernel and the guest's file systems.
 #[derive(Debug, Clone)]
@@ -25,6 +25,15 @@ impl Kit {
             return Err(format!("there is no guest in {}: run tests/vm/setup", folder.display()));
         }
         Ok(Self { folder })
+    }
+
+    /// The reason why a test that needs these packages in the guest cannot run: an older `tests/vm/setup` made it.
+    #[must_use]
+    pub fn lacks(&self, packages: &[&str]) -> Option<String> {
+        let versions = fs::read_to_string(self.folder.join("versions")).unwrap_or_default();
+        let there: Vec<&str> = versions.lines().filter_map(|line| line.split(' ').next()).collect();
+        let package = packages.iter().find(|package| !there.contains(package))?;
+        Some(format!("the guest in {} has no {package}: run tests/vm/setup", self.folder.display()))
     }
 
     /// The emulator, which takes QEMU's arguments.

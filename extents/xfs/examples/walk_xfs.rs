@@ -1,6 +1,6 @@
 //! Walks a whole volume, reading every directory and the map of every file, and prints how fast that went.
 //!
-//! `cargo run --release -p extents-xfs --example walk -- disk.img [rounds]`
+//! `cargo run --release -p extents-xfs --example walk_xfs -- disk.img [rounds]`
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
