@@ -35,6 +35,9 @@ pub(crate) enum Command {
     /// Serves the in-memory file system that the others are measured against.
     #[command(hide = true)]
     Ceiling(CeilingArguments),
+    /// Shows a directory through FUSE with every file passed through, which writable mounts are measured against.
+    #[command(hide = true)]
+    Floor(FloorArguments),
 }
 
 /// Where the NVMe driver and its controller run.
@@ -81,6 +84,9 @@ pub(crate) enum Who {
     /// homifs over a controller in another process.
     VfioUser,
     Ceiling,
+    /// The kernel's mount through FUSE, every file by passthrough; for writable mounts.
+    #[value(skip)]
+    Floor,
 }
 
 #[derive(Debug, Args)]
@@ -193,6 +199,14 @@ pub(crate) struct CeilingArguments {
     /// Names in the large directory.
     #[arg(long)]
     pub(crate) names: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FloorArguments {
+    /// The directory to show.
+    pub(crate) directory: PathBuf,
+    /// Where to mount.
+    pub(crate) mountpoint: PathBuf,
 }
 
 #[derive(Debug, Args)]

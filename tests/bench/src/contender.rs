@@ -29,6 +29,8 @@ pub(crate) struct Setting {
 pub(crate) struct Mounted {
     pub(crate) root: tempfile::TempDir,
     daemon: Option<Child>,
+    /// What the daemon shows, where that is a mount; it ends after the daemon.
+    _below: Option<Box<Mounted>>,
     /// Serves the device to the daemon; its CPU is not counted as the daemon's.
     _controller: Option<Controller>,
 }
@@ -81,6 +83,7 @@ impl Who {
             (Self::Soft, _) => "homifs soft:",
             (Self::VfioUser, _) => "homifs vfio-user:",
             (Self::Ceiling, _) => "FUSE ceiling",
+            (Self::Floor, _) => "FUSE floor",
         }
     }
 
@@ -91,11 +94,12 @@ impl Who {
         let mountpoint = root.path().to_str().context("the path of the mount point is not UTF-8")?.to_owned();
         let before = rustix::fs::statvfs(root.path())?;
         let controller = if self == Self::VfioUser { Some(Controller::start(setting)?) } else { None };
+        let below = if self == Self::Floor { Some(Box::new(Self::Kernel.mount(setting)?)) } else { None };
         let mut daemon = match self {
             Self::Kernel => {
                 let how = if setting.options.starts_with("rw") { "rw" } else { "ro" };
                 command("mount", &["-t", setting.format.name(), "-o", how, device, &mountpoint])?;
-                return Ok(Mounted { root, daemon: None, _controller: controller });
+                return Ok(Mounted { root, daemon: None, _below: below, _controller: controller });
             }
             Self::Fuse2fs => {
                 let mut fuse2fs = Command::new("fuse2fs");
@@ -122,14 +126,19 @@ impl Who {
                 ceiling.args(["ceiling", &mountpoint, "--data-mib", &data, "--names", &names]);
                 ceiling
             }
+            Self::Floor => {
+                let mut floor = Command::new(std::env::current_exe()?);
+                floor.arg("floor").args(below.as_ref().map(|below| below.root.path())).arg(&mountpoint);
+                floor
+            }
         };
         daemon.stdin(Stdio::null()).stdout(Stdio::null());
-        if !matches!(self, Self::Ceiling) {
+        if !matches!(self, Self::Ceiling | Self::Floor) {
             // What they log is not for the reader of a table; why they failed to start is shown by hand.
             daemon.stderr(Stdio::null());
         }
         let child = daemon.spawn().with_context(|| format!("start {:?}", daemon.get_program()))?;
-        let mut mounted = Mounted { root, daemon: Some(child), _controller: controller };
+        let mut mounted = Mounted { root, daemon: Some(child), _below: below, _controller: controller };
         mounted.wait_until_mounted(&before).with_context(|| format!("{daemon:?}"))?;
         Ok(mounted)
     }

@@ -9,6 +9,7 @@ mod contender;
 mod contents;
 mod driver;
 mod floods;
+mod floor;
 mod generator;
 mod load;
 mod medium;
@@ -35,5 +36,6 @@ fn main() -> anyhow::Result<()> {
         Command::Floods(arguments) => floods::run(&arguments),
         Command::Flood(arguments) => floods::flood(&arguments),
         Command::Ceiling(arguments) => ceiling::run(&arguments),
+        Command::Floor(arguments) => floor::run(&arguments),
     }
 }

@@ -53,8 +53,11 @@ write_durably() {
 # lose_power OPTIONS: mounts an empty volume by homifs, writes, and has the disk stop in the midst of more.
 lose_power() {
     mount -t homifs -o "$1" "$UNSTEADY" "$PLACE" >/dev/null && write_durably || return
-    # What nobody waited for may be lost, or not.
+    # What nobody waited for may be lost, or not. The volume must be whole all the same: allocating, zeroing and mapped writes
+    # around the end of a file once left one of ext4 that was not (generic/456 of fstests).
     dd if=/dev/urandom of="$PLACE/folder/later" bs=64K count=50 status=none
+    xfs_io -f -c "pwrite 79837 56425" -c "falloc 46385 46509" -c "falloc -k 140k 100k" -c "pwrite 255468 6676" \
+        -c "fzero -k 135084 28060" -c "mmap -rw 0 300k" -c "mwrite 136877 10063" "$PLACE/folder/unfinished" >/dev/null || return
     change_disk drop_writes || return
     dd if=/dev/urandom of="$PLACE/folder/too_late" bs=64K count=10 conv=fsync status=none
     umount "$PLACE" && change_disk
