@@ -5,12 +5,16 @@
 //! while nobody has, a descriptor here does. Both are decided under the lock of the node's entry, since names go, files are
 //! opened and files are closed at the same time. What is kept then need be no more than the number: a large file that nobody
 //! has open gives its space back at once, and is nobody's from then on.
+//!
+//! FUSE tells of closing a file and of forgetting its node one after the other, but two threads may take these up the other
+//! way round. So an entry stays as long as either counts.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use dashmap::mapref::one::RefMut;
 use rustc_hash::FxBuildHasher;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -37,6 +41,11 @@ impl Known {
     fn new(handle: KernelHandle) -> Self {
         Self { handle, lookups: 0, opens: 0, nameless: false, pin: None, emptied: false }
     }
+
+    /// Whether neither FUSE nor anybody who has it open knows of it.
+    fn is_unused(&self) -> bool {
+        self.lookups == 0 && self.opens == 0
+    }
 }
 
 /// By inode number.
@@ -49,24 +58,26 @@ impl Nodes {
     /// Notes that the kernel is told of a node. Who does so looks afterwards whether the node has [no name](Self::keep) any
     /// more: whoever took the last one found nothing here to keep it by.
     pub(crate) fn told(&self, handle: KernelHandle) {
+        self.known(handle).lookups += 1;
+    }
+
+    fn known(&self, handle: KernelHandle) -> RefMut<'_, u64, Known> {
         let mut known = self.known.entry(handle.ino()).or_insert_with(|| Known::new(handle));
         if known.handle != handle {
             // Another file by now; what was known of the one before says nothing.
             let lookups = known.lookups;
             *known = Known { lookups, ..Known::new(handle) };
         }
-        known.lookups += 1;
+        known
     }
 
     /// Notes that the kernel has forgotten a node `times` times.
     pub(crate) fn forgotten(&self, ino: u64, times: u64) {
         if let Entry::Occupied(mut known) = self.known.entry(ino) {
-            let left = known.get().lookups.saturating_sub(times);
-            if left == 0 {
+            known.get_mut().lookups = known.get().lookups.saturating_sub(times);
+            if known.get().is_unused() {
                 // Its descriptor is closed after the lock is let go: that may free a large file.
                 known.remove();
-            } else {
-                known.get_mut().lookups = left;
             }
         }
     }
@@ -104,26 +115,32 @@ impl Nodes {
     /// `ESTALE` where it was [given up](Self::gives_up).
     pub(crate) fn opened(self: &Arc<Self>, file: OwnedFd) -> crate::Result<OpenNode> {
         let handle = KernelHandle::of(&file)?;
-        let mut pin = None;
-        if let Some(mut known) = self.known.get_mut(&handle.ino()).filter(|known| known.handle == handle) {
-            if known.emptied {
-                return Err(Errno::STALE);
-            }
-            known.opens += 1;
-            // One descriptor is enough.
-            pin = known.pin.take();
+        self.opened_as(file, handle)
+    }
+
+    fn opened_as(self: &Arc<Self>, file: OwnedFd, handle: KernelHandle) -> crate::Result<OpenNode> {
+        let mut known = self.known(handle);
+        if known.emptied {
+            return Err(Errno::STALE);
         }
+        known.opens += 1;
+        // One descriptor is enough.
+        let pin = known.pin.take();
+        drop(known);
         drop(pin);
         Ok(OpenNode { file, handle, nodes: Arc::clone(self) })
     }
 
     fn closing(&self, handle: &KernelHandle, file: &OwnedFd) {
-        let Some(mut known) = self.known.get_mut(&handle.ino()).filter(|known| known.handle == *handle)
-        else {
+        let Entry::Occupied(mut entry) = self.known.entry(handle.ino()) else { return };
+        let known = entry.get_mut();
+        if known.handle != *handle {
             return;
-        };
+        }
         known.opens = known.opens.saturating_sub(1);
-        if known.opens == 0 && known.nameless {
+        if known.is_unused() {
+            entry.remove();
+        } else if known.opens == 0 && known.nameless {
             // Not the file itself, which may be open for writing.
             match openat(CWD, proc_path(file), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
                 Ok(node) => known.pin = Some(node),
@@ -162,5 +179,48 @@ impl OpenNode {
 impl Drop for OpenNode {
     fn drop(&mut self) {
         self.nodes.closing(&self.handle, &self.file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor() -> OwnedFd {
+        openat(CWD, c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
+    }
+
+    #[test]
+    fn close_taken_up_after_the_forgetting_leaves_the_opens_of_others_alone() {
+        let nodes = Arc::new(Nodes::default());
+        let handle = KernelHandle::ext4(12).unwrap();
+        nodes.told(handle);
+        let first = nodes.opened_as(descriptor(), handle).unwrap();
+        nodes.forgotten(12, 1);
+        nodes.told(handle);
+        let second = nodes.opened_as(descriptor(), handle).unwrap();
+        drop(first);
+        nodes.keep(&handle, descriptor());
+        assert!(!nodes.gives_up(&handle), "the second has it open");
+        drop(second);
+        assert!(nodes.gives_up(&handle));
+        assert_eq!(nodes.opened_as(descriptor(), handle).map(drop), Err(Errno::STALE));
+        nodes.forgotten(12, 1);
+        assert!(nodes.known.is_empty());
+    }
+
+    #[test]
+    fn node_that_fuse_does_not_know_is_known_while_it_is_open() {
+        let nodes = Arc::new(Nodes::default());
+        let handle = KernelHandle::ext4(12).unwrap();
+        let open = nodes.opened_as(descriptor(), handle).unwrap();
+        // Found and removed by its name, while a client has it open.
+        nodes.told(handle);
+        nodes.keep(&handle, descriptor());
+        assert!(!nodes.gives_up(&handle));
+        nodes.forgotten(12, 1);
+        assert!(!nodes.known.is_empty());
+        drop(open);
+        assert!(nodes.known.is_empty());
     }
 }
