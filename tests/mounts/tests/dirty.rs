@@ -4,12 +4,12 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
 use mounts::{HomifsMount, homifs, outcome};
 use oracle::command::run;
-use oracle::{Aspects, Format, KernelMount, differences, machine, mounted_tree, skip_if};
+use oracle::{Aspects, Difference, Format, KernelMount, differences, machine, mounted_tree, skip_if};
 
 fn make(folder: &Path, format: Format, mkfs: &[&str]) -> Result<PathBuf> {
     let image = folder.join("dirty.img");
@@ -78,15 +78,27 @@ fn work(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A file whose shortening was cut off is shortened to its end by the kernel's recovery (`ext4_orphan_cleanup`), and then
+/// changed at that moment. Who writes nothing shows when it was changed before.
+fn is_of_the_recovery(difference: &Difference, began: Duration) -> bool {
+    // The kernel's clock for files ticks some milliseconds behind.
+    let soon = began.saturating_sub(Duration::from_millis(20)).as_nanos();
+    matches!(&*difference.what, "mtime" | "ctime")
+        && difference.expected.parse::<u128>().is_ok_and(|time| time >= soon)
+}
+
 /// What the kernel shows after its own recovery must be what homifs shows without writing anything.
 fn agrees_with_recovery(image: &Path) -> Result<()> {
     let before = fs::read(image)?;
     let recovered = image.with_extension("recovered");
     fs::copy(image, &recovered)?;
+    let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     KernelMount::with_options(&recovered, Format::Ext4, "rw,noatime")?.unmount()?;
     let kernel = KernelMount::read_only(&recovered, Format::Ext4)?;
     let homifs = HomifsMount::new(image, "")?;
-    let report = differences(&mounted_tree(kernel.path())?, &mounted_tree(homifs.path())?, Aspects::MOUNT);
+    let mut report =
+        differences(&mounted_tree(kernel.path())?, &mounted_tree(homifs.path())?, Aspects::MOUNT);
+    report.0.retain(|difference| !is_of_the_recovery(difference, began));
     ensure!(report.0.is_empty(), "{report}");
     drop(homifs);
     ensure!(fs::read(image)? == before, "the image was written to");

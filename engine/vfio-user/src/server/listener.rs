@@ -1,11 +1,12 @@
 //! The socket that clients connect to, as a file.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{FileType, Mode, Stat, fchmod, lstat, unlink};
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, Stat, fchmod, lstat, rename, renameat_with, unlink};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -13,6 +14,8 @@ use rustix::net::{
 
 /// How many clients may wait.
 const WAITING: i32 = 16;
+/// Names that are tried for a socket that does not listen yet.
+const TRIES: u32 = 100;
 
 /// Why nothing listens.
 #[derive(Debug, thiserror::Error)]
@@ -75,13 +78,25 @@ impl Listener {
         let socket = socket.map_err(failed("make a socket for"))?;
         // The file gets the mode that the socket has at this moment: only the owner may connect.
         fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(failed("set the mode of"))?;
-        bind(&socket, &address).map_err(|errno| match errno {
-            Errno::ADDRINUSE => ListenError::InUse { path: path.clone() },
-            other => failed("make the socket")(other),
-        })?;
-        let file = lstat(&path).map_err(failed("look at"))?;
-        listen(&socket, WAITING).map_err(failed("listen at"))?;
-        Ok(Self { socket, file: identity(&file), path })
+        // A socket that is there is one that answers: it gets its name when it listens. Who waits for the file may connect
+        // at once, and nobody takes it for what a dead server left behind.
+        let early = bind_early(&socket, &path).map_err(failed("make the socket"))?;
+        let named = listen(&socket, WAITING)
+            .map_err(failed("listen at"))
+            .and_then(|()| lstat(&early).map_err(failed("look at")))
+            .and_then(|file| {
+                name(&early, &path).map(|()| identity(&file)).map_err(|errno| match errno {
+                    Errno::EXIST => ListenError::InUse { path: path.clone() },
+                    other => failed("make the socket")(other),
+                })
+            });
+        match named {
+            Ok(file) => Ok(Self { socket, path, file }),
+            Err(error) => {
+                let _ = unlink(&early);
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -138,6 +153,33 @@ fn clear(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
         Err(Errno::CONNREFUSED) => unlink(path).map_err(failed("remove what is left of")),
         // Full, of another kind, not allowed: somebody is there.
         _ => Err(ListenError::InUse { path: path.to_owned() }),
+    }
+}
+
+/// Gives a socket a name in the folder of its own, no longer than that, which may have all the bytes that a socket's path can
+/// have; the path.
+fn bind_early(socket: &OwnedFd, path: &Path) -> Result<PathBuf, Errno> {
+    let length = path.file_name().map_or(0, |name| name.len()).max(2);
+    let mut tries = 0;
+    loop {
+        let mut name = format!(".{:016x}", RandomState::new().build_hasher().finish());
+        name.truncate(length);
+        let early = path.with_file_name(name);
+        match bind(socket, &SocketAddrUnix::new(&early)?) {
+            Ok(()) => return Ok(early),
+            // Somebody else's.
+            Err(Errno::ADDRINUSE) if tries < TRIES => tries += 1,
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Gives a file its name where nothing has it.
+fn name(early: &Path, path: &Path) -> Result<(), Errno> {
+    match renameat_with(CWD, early, CWD, path, RenameFlags::NOREPLACE) {
+        // A file system that cannot look and rename in one step.
+        Err(Errno::INVAL) => rename(early, path),
+        done => done,
     }
 }
 
