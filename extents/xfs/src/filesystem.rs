@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::OnceLock;
 
 use extents_core::{
     BlockRead, DirEntry, Error, Extent, ExtentMap, FileSystem, FileType, Flow, Ino, Metadata, Overlay,
@@ -19,6 +20,8 @@ pub struct Xfs {
     volume: Volume,
     superblock: Superblock,
     info: VolumeInfo,
+    /// Free blocks that nobody can have: looked for in all groups, once.
+    withheld: OnceLock<u64>,
 }
 
 impl Xfs {
@@ -50,7 +53,7 @@ impl Xfs {
             groups = info.groups,
             "opened XFS"
         );
-        Ok(Self { volume, superblock, info })
+        Ok(Self { volume, superblock, info, withheld: OnceLock::new() })
     }
 
     fn inode(&self, ino: Ino) -> Result<Inode> {
@@ -169,7 +172,7 @@ impl FileSystem for Xfs {
     }
 
     fn usage(&self) -> Result<SpaceUsage> {
-        usage::usage(&self.volume, &self.superblock)
+        usage::usage(&self.volume, &self.superblock, &self.withheld)
     }
 
     fn overlay(&self) -> Option<&Overlay> {

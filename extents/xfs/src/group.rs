@@ -59,6 +59,8 @@ pub(crate) struct GroupSpace {
     /// Free blocks: in the free-space B-trees, kept for them, and taken by them beyond their roots, which is what
     /// the kernel counts as free (`xfs_initialize_perag_data`).
     pub(crate) free: u64,
+    /// Those of them that the free-space B-trees have taken beyond their roots (`m_allocbt_blks`).
+    pub(crate) in_free_trees: u64,
     pub(crate) reference_tree: Root,
 }
 
@@ -89,6 +91,9 @@ pub(crate) fn space(volume: &Volume, group: u32) -> Result<GroupSpace> {
             .iter()
             .map(|count| u64::from(count.get()))
             .sum(),
+        // The reverse map's tree is counted with them; 0 where there is none.
+        in_free_trees: u64::from(raw.agf_btreeblks.get())
+            .saturating_sub(u64::from(raw.agf_rmap_blocks.get()).saturating_sub(1)),
         reference_tree: Root { block: raw.agf_refcount_root.get(), levels: raw.agf_refcount_level.get() },
     })
 }

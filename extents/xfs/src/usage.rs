@@ -1,7 +1,10 @@
 //! Free space, as the kernel's `xfs_fs_statfs` computes it for a volume mounted read-only.
 
+use std::sync::OnceLock;
+
 use extents_core::{Result, SpaceUsage};
 
+use crate::features::RoCompat;
 use crate::group;
 use crate::superblock::Superblock;
 use crate::volume::Volume;
@@ -19,14 +22,38 @@ struct Counters {
     inodes: u64,
     inodes_free: u64,
     blocks_free: u64,
+    /// Whether they are sums over all groups.
+    summed: bool,
 }
 
-/// Free and used space.
-pub(crate) fn usage(volume: &Volume, superblock: &Superblock) -> Result<SpaceUsage> {
+/// Whether the kernel has read each group's header when the volume is mounted: it reserves what their trees may grow to
+/// (`xfs_fs_reserve_ag_blocks`), on a read-only mount for as long as the log is looked at.
+fn reads_groups(volume: &Volume) -> bool {
+    volume.geometry().ro_compat.intersects(RoCompat::FINOBT | RoCompat::RMAPBT | RoCompat::REFLINK)
+}
+
+/// Free blocks that the free-space trees have taken, and nobody can have: the kernel knows it of groups that it has read
+/// (`xfs_fdblocks_unavailable`). A group that cannot be read, which is told to whoever needs it, takes none.
+fn in_trees(volume: &Volume) -> u64 {
+    (0..volume.geometry().groups)
+        .filter_map(|number| group::space(volume, number).ok())
+        .map(|space| space.in_free_trees)
+        .fold(0, u64::saturating_add)
+}
+
+/// Free and used space. `withheld` keeps what the free-space trees have taken.
+pub(crate) fn usage(
+    volume: &Volume,
+    superblock: &Superblock,
+    withheld: &OnceLock<u64>,
+) -> Result<SpaceUsage> {
     let geometry = volume.geometry();
     let counters = counters(volume, superblock)?;
     let log_blocks = if geometry.log_start.is_some() { u64::from(geometry.log_blocks) } else { 0 };
-    let free = counters.blocks_free.saturating_sub(u64::from(geometry.groups) * SET_ASIDE);
+    let set_aside = u64::from(geometry.groups) * SET_ASIDE;
+    let withheld =
+        *withheld.get_or_init(|| if counters.summed || reads_groups(volume) { in_trees(volume) } else { 0 });
+    let free = counters.blocks_free.saturating_sub(set_aside).saturating_sub(withheld);
     // Free blocks could all become inodes, up to the share of the volume that inodes may take.
     let possible = counters.inodes.saturating_add(free.saturating_mul(1 << geometry.inodes_per_block_log));
     let files = possible.min(INODES_MAX).min(inodes_max(volume, superblock)).max(counters.inodes);
@@ -49,12 +76,13 @@ fn counters(volume: &Volume, superblock: &Superblock) -> Result<Counters> {
         inodes: superblock.inodes,
         inodes_free: superblock.inodes_free,
         blocks_free: superblock.blocks_free,
+        summed: false,
     };
     let sane = stored.blocks_free <= volume.geometry().blocks && stored.inodes_free <= stored.inodes;
     if sane && (volume.is_recovered() || !volume.geometry().counts_lazily()) {
         return Ok(stored);
     }
-    let mut sums = Counters { inodes: 0, inodes_free: 0, blocks_free: 0 };
+    let mut sums = Counters { inodes: 0, inodes_free: 0, blocks_free: 0, summed: true };
     for number in 0..volume.geometry().groups {
         let (space, inodes) = (group::space(volume, number)?, group::inodes(volume, number)?);
         sums.inodes += u64::from(inodes.count);

@@ -36,11 +36,13 @@ fn compare(volume: &Volume, engine: Engine) -> Result<()> {
     let kernel = KernelMount::read_only(&image, volume.format)?;
     let options = if engine == Engine::Kernel { "engine=io_uring" } else { "" };
     let homifs = HomifsMount::by(engine, &image, options)?;
+    // First: XFS without newer trees finds blocks that nobody can have with each group that it reads.
+    same_space(kernel.path(), homifs.path())?;
     let (expected, mut found) = (mounted_tree(kernel.path())?, mounted_tree(homifs.path())?);
     take_maps_from_attribute(&mut found, homifs.path())?;
     let report = differences(&expected, &found, Aspects { maps: true, ..Aspects::MOUNT });
     ensure!(report.0.is_empty(), "{report}");
-    same_space(kernel.path(), homifs.path())
+    Ok(())
 }
 
 /// Puts what `homi.extents` tells in place of what FIEMAP tells, which FUSE does not have.

@@ -30,11 +30,13 @@ fn compare(volume: &Volume) -> Result<()> {
     let opened = extents_volume::open(device.clone(), &VolumeOptions::default())?;
     let kernel = KernelMount::read_only(&image, volume.format)?;
 
+    // First: XFS without newer trees finds blocks that nobody can have with each group that it reads.
+    same_space(&*opened.fs, &kernel)?;
     let (expected, found) = (mounted_tree(kernel.path())?, parsed_tree(&*opened.fs, &*device)?);
     ensure!(expected.oddities.is_empty(), "the kernel's own listing is odd: {:?}", expected.oddities);
     let report = differences(&expected, &found, Aspects::PARSER);
     ensure!(report.0.is_empty(), "{report}");
-    same_space(&*opened.fs, &kernel)
+    Ok(())
 }
 
 /// What `statfs` tells of the kernel's mount must be what our parser tells.
