@@ -1,5 +1,6 @@
 //! The socket that clients connect to, as a file.
 
+use std::ffi::OsStr;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -159,7 +160,7 @@ fn clear(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
 /// Gives a socket a name in the folder of its own, no longer than that, which may have all the bytes that a socket's path can
 /// have; the path.
 fn bind_early(socket: &OwnedFd, path: &Path) -> Result<PathBuf, Errno> {
-    let length = path.file_name().map_or(0, |name| name.len()).max(2);
+    let length = path.file_name().map_or(0, OsStr::len).max(2);
     let mut tries = 0;
     loop {
         let mut name = format!(".{:016x}", RandomState::new().build_hasher().finish());
