@@ -15,6 +15,8 @@ const SET_ASIDE: u64 = 8;
 const INODES_MAX: u64 = (1 << 56) - 1;
 const INODES_PER_CHUNK: u64 = 64;
 const NAME_MAX: u32 = 255;
+/// mkfs makes four to some hundreds, and growing a small volume some thousands.
+const GROUPS_LOOKED_AT: u32 = 1 << 16;
 
 /// Counters of inodes and blocks.
 #[derive(Debug, Clone, Copy)]
@@ -33,9 +35,14 @@ fn reads_groups(volume: &Volume) -> bool {
 }
 
 /// Free blocks that the free-space trees have taken, and nobody can have: the kernel knows it of groups that it has read
-/// (`xfs_fdblocks_unavailable`). A group that cannot be read, which is told to whoever needs it, takes none.
+/// (`xfs_fdblocks_unavailable`). A group that cannot be read, which is told to whoever needs it, takes none; nor do those of a
+/// volume that claims so many that looking at them would keep whoever asks for free space waiting.
 fn in_trees(volume: &Volume) -> u64 {
-    (0..volume.geometry().groups)
+    let groups = volume.geometry().groups;
+    if groups > GROUPS_LOOKED_AT {
+        return 0;
+    }
+    (0..groups)
         .filter_map(|number| group::space(volume, number).ok())
         .map(|space| space.in_free_trees)
         .fold(0, u64::saturating_add)
