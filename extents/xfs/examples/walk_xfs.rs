@@ -68,7 +68,7 @@ fn cpu_seconds() -> f64 {
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let Some(path) = arguments.next() else {
-        eprintln!("usage: walk IMAGE [ROUNDS]");
+        eprintln!("usage: walk_xfs IMAGE [ROUNDS]");
         std::process::exit(2);
     };
     let rounds = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(5);

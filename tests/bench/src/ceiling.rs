@@ -188,23 +188,28 @@ fn raise_read_ahead(mountpoint: &Path, bytes: u32) -> Result<()> {
     Ok(std::fs::write(path, (bytes / 1024).to_string())?)
 }
 
+/// The settings of a session that homifs uses where it is told nothing.
+pub(crate) fn session_config(name: &str, access: MountOption, options: &MountOptions) -> Config {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut config = Config::default();
+    config.n_threads = Some((cores * 4).clamp(8, 64));
+    config.clone_fd = true;
+    config.acl = SessionACL::All;
+    config.mount_options = vec![
+        access,
+        MountOption::FSName(name.to_owned()),
+        MountOption::DefaultPermissions,
+        MountOption::CUSTOM(format!("max_read={}", options.max_read)),
+    ];
+    config
+}
+
 /// Mounts and serves until it is unmounted.
 pub(crate) fn run(arguments: &CeilingArguments) -> Result<()> {
     let options = MountOptions::default();
     let mut data = vec![0; (arguments.data_mib << 20) as usize];
     Generator::new(1).fill(&mut data);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut config = Config::default();
-    // As many as homifs starts where it is not told.
-    config.n_threads = Some((cores * 4).clamp(8, 64));
-    config.clone_fd = true;
-    config.acl = SessionACL::All;
-    config.mount_options = vec![
-        MountOption::RO,
-        MountOption::FSName("ceiling".to_owned()),
-        MountOption::DefaultPermissions,
-        MountOption::CUSTOM(format!("max_read={}", options.max_read)),
-    ];
+    let config = session_config("ceiling", MountOption::RO, &options);
     let read_ahead = options.read_ahead;
     let served = InMemory { data, names: arguments.names.into(), options };
     let session = Session::new(served, &arguments.mountpoint, &config)?;

@@ -13,13 +13,14 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Result;
 use fuser::{
-    BackingId, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyCreate, ReplyEmpty,
-    ReplyEntry, ReplyOpen, Request, Session, SessionACL,
+    BackingId, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry,
+    ReplyOpen, Request, Session,
 };
 use homifs_options::MountOptions;
 
 use crate::arguments::FloorArguments;
+use crate::ceiling::session_config;
 
 const TTL: Duration = Duration::from_secs(24 * 3600);
 const ROOT: u64 = 1;
@@ -247,18 +248,7 @@ impl Filesystem for PassThrough {
 /// Mounts and serves until it is unmounted.
 pub(crate) fn run(arguments: &FloorArguments) -> Result<()> {
     let options = MountOptions::default();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut config = Config::default();
-    // As many as homifs starts where it is not told.
-    config.n_threads = Some((cores * 4).clamp(8, 64));
-    config.clone_fd = true;
-    config.acl = SessionACL::All;
-    config.mount_options = vec![
-        MountOption::RW,
-        MountOption::FSName("floor".to_owned()),
-        MountOption::DefaultPermissions,
-        MountOption::CUSTOM(format!("max_read={}", options.max_read)),
-    ];
+    let config = session_config("floor", MountOption::RW, &options);
     let served = PassThrough {
         options,
         places: Mutex::new(HashMap::from([(ROOT, arguments.directory.clone())])),

@@ -67,14 +67,14 @@ struct Measurement {
     run: fn(&Mounted, &WriteArguments, Duration) -> Result<Done>,
 }
 
-/// Beside the kernel, and beside what FUSE leaves of it.
-const WRITERS: [Side; 2] = [Side::Writable, Side::Kernel];
 impl Measurement {
     fn measures(&self, side: Side) -> bool {
         self.sides.contains(&side) || (side == Side::Floor && self.sides == WRITERS)
     }
 }
 
+/// Beside the kernel, and beside what FUSE leaves of it.
+const WRITERS: [Side; 2] = [Side::Writable, Side::Kernel];
 const READERS: [Side; 2] = [Side::Engine, Side::ReadOnly];
 /// Whoever mounts for writing and says nothing about reads.
 const CHOOSERS: [Side; 2] = [Side::Writable, Side::ReadOnly];

@@ -72,16 +72,17 @@ fn lose_power(checks: &mut Checks, guest: &mut Running, format: &str) {
     step("a disk that can lose its power", &format!("unsteady_volume {format}"));
     step("written on it until the power was lost", "lose_power rw,clients=2");
     // Recovery in memory is our own, and leaves the disk as it is. What it cannot do it does not begin.
-    let recovered = match format {
-        "xfs" => {
-            r#"said=$(mount -t homifs -o ro "$UNSTEADY" "$PLACE" 2>&1); [[ $? == 32 && $said == *"log holds newer metadata"* ]]"#
-        }
-        _ => r#"mount -t homifs -o ro "$UNSTEADY" "$PLACE" >/dev/null && is_durable && umount "$PLACE""#,
+    let (name, recovery) = match format {
+        "xfs" => (
+            "a log that is not empty is refused",
+            r#"said=$(mount -t homifs -o ro "$UNSTEADY" "$PLACE" 2>&1); [[ $? == 32 && $said == *"log holds newer metadata"* ]]"#,
+        ),
+        _ => (
+            "read-only after that",
+            r#"mount -t homifs -o ro "$UNSTEADY" "$PLACE" >/dev/null && is_durable && umount "$PLACE""#,
+        ),
     };
-    step(
-        if format == "xfs" { "a log that is not empty is refused" } else { "read-only after that" },
-        &format!(r#"sum=$(sha256sum <"$DISK"); {recovered} && [[ $sum == "$(sha256sum <"$DISK")" ]]"#),
-    );
+    step(name, &format!(r#"sum=$(sha256sum <"$DISK"); {recovery} && [[ $sum == "$(sha256sum <"$DISK")" ]]"#));
     step(
         "read-only, recovered by the kernel",
         r#"mount -t homifs -o ro,recovery=media "$UNSTEADY" "$PLACE" >/dev/null && is_durable && umount "$PLACE""#,
