@@ -18,9 +18,8 @@ fn filter(level: LogLevel) -> EnvFilter {
     let default = match level {
         LogLevel::Error => "error",
         LogLevel::Warn => "warn",
-        // What others have to tell is for developers.
-        LogLevel::Info => "info,fuser=warn",
-        LogLevel::Debug => "debug,fuser=info",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
     };
     EnvFilter::try_from_env("HOMIFS_LOG").unwrap_or_else(|_| EnvFilter::new(default))
 }

@@ -1,13 +1,19 @@
 //! Makes the mount: by mount(2) where we are root, by fusermount3 where we are not.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 
 use homifs_core::Homifs;
+use homifs_session::Connection;
 use rustix::mount::{MountFlags as KernelFlags, UnmountFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::mount_table;
 
@@ -76,29 +82,29 @@ pub fn check_mountpoint(path: &Path) -> Result<PathBuf, MountError> {
     Ok(resolved)
 }
 
-/// Opens the FUSE device.
-pub(crate) fn open_device() -> Result<OwnedFd, MountError> {
-    let open = OpenOptions::new().read(true).write(true).open("/dev/fuse");
-    open.map(OwnedFd::from).map_err(MountError::NoFuse)
+/// The options of FUSE itself, as both ways of mounting have them.
+fn fuse_options(homifs: &Homifs, allow_other: bool) -> String {
+    let options = homifs.options();
+    let mut text = format!("max_read={}", options.max_read);
+    if options.default_permissions {
+        text.push_str(",default_permissions");
+    }
+    if options.allow_other.unwrap_or(allow_other) {
+        text.push_str(",allow_other");
+    }
+    text
 }
 
-/// Mounts with mount(2). fuser's own way loses the subtype when it runs as root, and the type in `/proc/mounts`
-/// would be plain `fuse`.
-pub(crate) fn mount_as_root(homifs: &Homifs, device: &OwnedFd, mountpoint: &Path) -> Result<(), MountError> {
+/// Mounts with mount(2).
+pub(crate) fn mount_as_root(homifs: &Homifs, device: impl AsFd, mountpoint: &Path) -> Result<(), MountError> {
     let options = homifs.options();
-    let mut data = format!(
-        "fd={},rootmode=40000,user_id={},group_id={},max_read={}",
-        device.as_raw_fd(),
+    let data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},{}",
+        device.as_fd().as_raw_fd(),
         rustix::process::getuid().as_raw(),
         rustix::process::getgid().as_raw(),
-        options.max_read
+        fuse_options(homifs, true)
     );
-    if options.default_permissions {
-        data.push_str(",default_permissions");
-    }
-    if options.allow_other.unwrap_or(true) {
-        data.push_str(",allow_other");
-    }
     let refuse = |reason: String| MountError::Refused { path: mountpoint.to_owned(), reason };
     let data = CString::new(data).map_err(|_| refuse("an option holds a NUL".to_owned()))?;
     let mut flags = KernelFlags::from_bits_retain(options.flags.kernel_flags());
@@ -116,6 +122,50 @@ pub(crate) fn mount_as_root(homifs: &Homifs, device: &OwnedFd, mountpoint: &Path
             })
         },
     )
+}
+
+/// Lets fusermount3 mount, which knows what this user may. It sends the connection over a socket that it is given as its
+/// standard input (`_FUSE_COMMFD`; fusermount3(1), of libfuse).
+pub(crate) fn mount_as_user(homifs: &Homifs, mountpoint: &Path) -> Result<Arc<Connection>, MountError> {
+    let refuse = |reason: String| MountError::Refused { path: mountpoint.to_owned(), reason };
+    let helper = |error: io::Error| {
+        refuse(format!("{error} (as an ordinary user this needs fusermount3, of the package fuse3)"))
+    };
+    // So that a missing device is told as such.
+    drop(Connection::open().map_err(MountError::NoFuse)?);
+    // A comma and a backslash end an option, or escape what follows.
+    let source = homifs.source().replace('\\', "\\\\").replace(',', "\\,");
+    let options = format!("ro,fsname={source},subtype=homifs,{}", fuse_options(homifs, false));
+    let (ours, theirs) = UnixStream::pair().map_err(helper)?;
+    let output = Command::new("fusermount3")
+        .args(["-o", &options, "--"])
+        .arg(mountpoint)
+        .env("_FUSE_COMMFD", "0")
+        .stdin(OwnedFd::from(theirs))
+        .output()
+        .map_err(helper)?;
+    if !output.status.success() {
+        return Err(refuse(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
+    let device = receive_descriptor(&ours).map_err(helper)?;
+    Ok(Connection::from_fd(device.ok_or_else(|| {
+        refuse(
+            "fusermount3 mounted it and did not say how to serve it; unmount it with fusermount3 -u"
+                .to_owned(),
+        )
+    })?))
+}
+
+/// The first descriptor that comes over a socket whose other end is closed.
+fn receive_descriptor(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut messages = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut messages, RecvFlags::CMSG_CLOEXEC)?;
+    Ok(messages.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    }))
 }
 
 /// Unmounts what we mounted, on whatever directories it lies by now, and nothing else that may have come to lie over it.
@@ -144,7 +194,7 @@ fn unmount(mountpoint: &Path, device: &str, lazy: bool) -> io::Result<()> {
 }
 
 fn unmount_by_helper(mountpoint: &Path, lazy: bool) -> io::Result<()> {
-    let mut command = std::process::Command::new("fusermount3");
+    let mut command = Command::new("fusermount3");
     command.arg("-u").args(lazy.then_some("-z")).arg("--").arg(mountpoint);
     let output = command.output()?;
     if output.status.success() {

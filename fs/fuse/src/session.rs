@@ -2,12 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use extents_core::Ino;
-use fuser::{Config, Filesystem, MountOption, Notifier, Session, SessionACL};
 use homifs_core::Homifs;
 use homifs_lower::Lower;
+use homifs_session::{Connection, Filesystem, Session};
 
 use crate::filesystem::Translation;
 use crate::mount::{self, MountError};
@@ -38,7 +38,7 @@ pub struct Unmounter {
 /// # Errors
 /// Where the directory does not do, or FUSE is not to be had; nothing is left mounted then.
 pub fn mount(homifs: &Arc<Homifs>, mountpoint: &Path) -> Result<Mounted, MountError> {
-    start(Translation::new(Arc::clone(homifs)), homifs, mountpoint, |_| {})
+    start(homifs, mountpoint, |_| Translation::new(Arc::clone(homifs)))
 }
 
 /// Mounts a volume on a directory, for reading and writing; `lower` carries out what changes it.
@@ -50,57 +50,51 @@ pub fn mount_writable(
     lower: &Arc<Lower>,
     mountpoint: &Path,
 ) -> Result<Mounted, MountError> {
-    let volume_size = homifs.volume().info().size;
-    let told = Arc::new(OnceLock::new());
-    homifs.lease_by(Arc::new(LowerLeases {
-        lower: Arc::clone(lower),
-        volume_size,
-        reads: homifs.options().reads,
-        notifier: Arc::clone(&told),
-    }));
-    let recalled = Arc::downgrade(homifs);
-    lower.contents().on_change(move |ino| {
-        if let Some(homifs) = recalled.upgrade() {
-            homifs.recall(Ino(ino));
-        }
-    });
-    let growing = Arc::downgrade(homifs);
-    lower.contents().on_growth(move |ino| {
-        if let Some(homifs) = growing.upgrade() {
-            homifs.has_grown(Ino(ino));
-        }
-    });
-    let writable = Writable::new(Arc::clone(homifs), Arc::clone(lower), Arc::clone(&told));
-    start(writable, homifs, mountpoint, move |notifier| {
-        // Requests wait until the session runs.
-        let _ = told.set(notifier);
+    start(homifs, mountpoint, |kernel| {
+        homifs.lease_by(Arc::new(LowerLeases {
+            lower: Arc::clone(lower),
+            volume_size: homifs.volume().info().size,
+            reads: homifs.options().reads,
+            kernel: Arc::clone(kernel),
+        }));
+        let recalled = Arc::downgrade(homifs);
+        lower.contents().on_change(move |ino| {
+            if let Some(homifs) = recalled.upgrade() {
+                homifs.recall(Ino(ino));
+            }
+        });
+        let growing = Arc::downgrade(homifs);
+        lower.contents().on_growth(move |ino| {
+            if let Some(homifs) = growing.upgrade() {
+                homifs.has_grown(Ino(ino));
+            }
+        });
+        Writable::new(Arc::clone(homifs), Arc::clone(lower), Arc::clone(kernel))
     })
 }
 
 fn start<F: Filesystem>(
-    filesystem: F,
     homifs: &Arc<Homifs>,
     mountpoint: &Path,
-    begun: impl FnOnce(Notifier),
+    filesystem: impl FnOnce(&Arc<Connection>) -> F,
 ) -> Result<Mounted, MountError> {
     let mountpoint = mount::check_mountpoint(mountpoint)?;
-    let config = session_config(homifs);
-    let session = if rustix::process::geteuid().is_root() {
-        let device = mount::open_device()?;
-        mount::mount_as_root(homifs, &device, &mountpoint)?;
-        let acl = config.acl;
-        Session::from_fd(filesystem, device, acl, config).map_err(|error| {
-            let _ = rustix::mount::unmount(&*mountpoint, rustix::mount::UnmountFlags::DETACH);
-            MountError::Handshake(error)
-        })?
+    let kernel = if rustix::process::geteuid().is_root() {
+        let kernel = Connection::open().map_err(MountError::NoFuse)?;
+        mount::mount_as_root(homifs, &*kernel, &mountpoint)?;
+        kernel
     } else {
-        mount_as_user(filesystem, homifs, &mountpoint, config)?
+        mount::mount_as_user(homifs, &mountpoint)?
     };
-    begun(session.notifier());
     let entry = mount_table::at(&mountpoint).ok().flatten();
     let device = entry.map(|entry| entry.device).unwrap_or_default();
+    let session = Session::begin(filesystem(&kernel), kernel).map_err(|error| {
+        let _ = mount::unmount_all(&mountpoint, &device, true);
+        MountError::Handshake(error)
+    })?;
     mount::raise_read_ahead(&device, homifs.options().read_ahead);
-    Ok(Mounted { serve: Box::new(move || session.run()), unmounter: Unmounter { mountpoint, device } })
+    let threads = worker_threads(homifs);
+    Ok(Mounted { serve: Box::new(move || session.run(threads)), unmounter: Unmounter { mountpoint, device } })
 }
 
 /// How many threads answer requests: as many as asked for, else enough to keep a drive busy while some of them wait
@@ -109,44 +103,6 @@ fn worker_threads(homifs: &Homifs) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let chosen = homifs.options().threads.and_then(|threads| usize::try_from(threads).ok());
     chosen.unwrap_or((cores * 4).clamp(8, 64)).max(1)
-}
-
-fn session_config(homifs: &Homifs) -> Config {
-    let root = rustix::process::geteuid().is_root();
-    let mut config = Config::default();
-    config.n_threads = Some(worker_threads(homifs));
-    config.clone_fd = true;
-    config.acl = match homifs.options().allow_other {
-        Some(true) => SessionACL::All,
-        Some(false) => SessionACL::Owner,
-        None if root => SessionACL::All,
-        None => SessionACL::Owner,
-    };
-    config
-}
-
-/// Lets fusermount3 mount, which knows what this user may.
-fn mount_as_user<F: Filesystem>(
-    filesystem: F,
-    homifs: &Arc<Homifs>,
-    mountpoint: &Path,
-    mut config: Config,
-) -> Result<Session<F>, MountError> {
-    let options = homifs.options();
-    config.mount_options = vec![
-        MountOption::RO,
-        MountOption::FSName(homifs.source().to_owned()),
-        MountOption::Subtype("homifs".to_owned()),
-        MountOption::CUSTOM(format!("max_read={}", options.max_read)),
-    ];
-    if options.default_permissions {
-        config.mount_options.push(MountOption::DefaultPermissions);
-    }
-    mount::open_device()?;
-    Session::new(filesystem, mountpoint, &config).map_err(|error| MountError::Refused {
-        path: mountpoint.to_owned(),
-        reason: format!("{error} (as an ordinary user this needs fusermount3, of the package fuse3)"),
-    })
 }
 
 impl Mounted {

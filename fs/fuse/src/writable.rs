@@ -10,29 +10,30 @@ mod translate;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
-use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
-    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
-};
 use homifs_core::{Homifs, Special};
-use homifs_lower::{Change, Create, FileIoctl, Found, Lower};
+use homifs_lower::{Create, FileIoctl, Found, Lower};
+use homifs_session::{
+    Agreement, Answer, Asker, Attributes, Capabilities, Connection, Copy, Data, Entry, Filesystem, Ioctl,
+    Listing, MakeFile, Offer, OpenAnswer, Opened, Read, SetAttribute, SetAttributes, Timed, Usage, Write,
+};
 use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 
-use crate::filesystem::{Translation, reply_xattr};
-use crate::negotiation::{COMMON, agree};
+use crate::filesystem::Translation;
+use crate::negotiation::agreement;
 
 pub(crate) use leases::LowerLeases;
 pub use leases::lower_attributes;
 
 use backing::Backings;
-use handles::{Handles, Opened};
-use translate::{attributes, errno, identity, kind, moment};
+use handles::{Handles, Held};
+use translate::{attributes, identity};
+
+/// The longest write, which is the longest that the kernel sends.
+const MAX_WRITE: u32 = 1 << 20;
 
 /// The translation for a writable mount.
 #[derive(Debug)]
@@ -43,8 +44,8 @@ pub(crate) struct Writable {
     own: Translation,
     handles: Handles,
     backings: Backings,
-    /// The way to tell the kernel what it cannot know; there once the session is.
-    notifier: Arc<OnceLock<Notifier>>,
+    /// The way to tell the kernel what it cannot know.
+    kernel: Arc<Connection>,
 }
 
 /// What a request is about.
@@ -56,22 +57,21 @@ enum Target {
 }
 
 impl Writable {
-    pub(crate) fn new(homifs: Arc<Homifs>, lower: Arc<Lower>, notifier: Arc<OnceLock<Notifier>>) -> Self {
+    pub(crate) fn new(homifs: Arc<Homifs>, lower: Arc<Lower>, kernel: Arc<Connection>) -> Self {
         let own = Translation::new(Arc::clone(&homifs));
-        Self { homifs, lower, own, handles: Handles::default(), backings: Backings::default(), notifier }
+        let (handles, backings) = (Handles::default(), Backings::default());
+        Self { homifs, lower, own, handles, backings, kernel }
     }
 
     /// Lets the kernel ask for attributes again: they change without its knowing, by a mapping of the file below or by
     /// flags.
-    fn attributes_change(&self, node: INodeNo) {
-        if let Some(notifier) = self.notifier.get() {
-            // Not known to the kernel: nothing to forget.
-            let _ = notifier.inval_inode(node, -1, 0);
-        }
+    fn attributes_change(&self, node: u64) {
+        // Not known to the kernel: nothing to forget.
+        let _ = self.kernel.forget_contents(node, -1, 0);
     }
 
-    fn target(&self, node: INodeNo) -> Target {
-        match node.0 {
+    fn target(&self, node: u64) -> Target {
+        match node {
             1 => Target::File(self.lower.root()),
             number if number & Special::BIT != 0 => Target::Own,
             number => Target::File(number),
@@ -79,16 +79,11 @@ impl Writable {
     }
 
     /// The inode number of a request that changes something; our own files do not change.
-    fn file(&self, node: INodeNo) -> Result<u64, Errno> {
+    fn file(&self, node: u64) -> Answer<u64> {
         match self.target(node) {
             Target::File(ino) => Ok(ino),
-            Target::Own => Err(Errno::EPERM),
+            Target::Own => Err(Errno::PERM),
         }
-    }
-
-    fn attributes(&self, found: &Found) -> FileAttr {
-        let number = if found.ino == self.lower.root() { 1 } else { found.ino };
-        attributes(number, &found.stat)
     }
 
     /// How long the kernel may keep attributes: not while somebody writes past us.
@@ -96,13 +91,14 @@ impl Writable {
         if self.lower.contents().is_written(ino) { Duration::ZERO } else { self.homifs.ttl() }
     }
 
-    fn entry(&self, found: Result<Found, rustix::io::Errno>, reply: ReplyEntry) {
-        match found {
-            Ok(found) => {
-                let (attr, generation) = (self.attributes(&found), Generation(found.generation));
-                reply.entry_with_ttls(&self.ttl(found.ino), &self.homifs.ttl(), &attr, generation);
-            }
-            Err(error) => reply.error(errno(error)),
+    fn entry(&self, found: &Found) -> Entry {
+        let node = if found.ino == self.lower.root() { 1 } else { found.ino };
+        Entry {
+            node,
+            generation: found.generation,
+            attributes: attributes(node, &found.stat),
+            name_ttl: self.homifs.ttl(),
+            attributes_ttl: self.ttl(found.ino),
         }
     }
 
@@ -112,532 +108,287 @@ impl Writable {
         self.homifs.options().clients > 0
     }
 
-    fn create_as(request: &Request, mode: u32, umask: u32) -> Create {
-        Create { who: identity(request), mode, umask }
+    fn new_file(asker: &Asker, file: &MakeFile<'_>) -> Create {
+        Create { who: identity(asker), mode: file.mode, umask: file.umask }
     }
 }
 
-/// Answers an error where there is one.
-macro_rules! done {
-    ($result:expr, $reply:expr) => {
-        match $result {
-            Ok(()) => $reply.ok(),
-            Err(error) => $reply.error(errno(error)),
-        }
-    };
-}
-
-/// The value, or the end of the request.
-macro_rules! or_refuse {
-    ($result:expr, $reply:expr) => {
-        match $result {
-            Ok(value) => value,
-            Err(error) => return $reply.error(error),
-        }
-    };
-}
-
 impl Filesystem for Writable {
-    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        let wanted = COMMON
-            | InitFlags::FUSE_HAS_IOCTL_DIR
-            | InitFlags::FUSE_DONT_MASK
+    fn agree(&self, offer: &Offer) -> Agreement {
+        let wanted = Capabilities::IOCTL_DIRECTORY
+            | Capabilities::DONT_MASK
             // Else the kernel asks for `security.capability` before each write.
-            | InitFlags::FUSE_HANDLE_KILLPRIV_V2
-            | InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP;
-        agree(config, wanted, self.homifs.options(), 1 << 20);
-        let passes = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
-            && config.set_max_stack_depth(1).is_ok();
+            | Capabilities::HANDLE_KILLPRIV_V2
+            | Capabilities::SETXATTR_EXT
+            | Capabilities::DIRECT_IO_ALLOW_MMAP
+            | Capabilities::PASSTHROUGH;
+        let passes = offer.capabilities.contains(Capabilities::PASSTHROUGH);
         self.backings.allow(passes);
         if !passes {
             tracing::info!(
                 "this kernel's FUSE has no passthrough; everything that is written goes through the daemon"
             );
         }
-        // The finest that both file systems have.
-        let _ = config.set_time_granularity(Duration::from_nanos(1));
-        Ok(())
+        agreement(wanted, self.homifs.options(), MAX_WRITE)
     }
 
-    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, asker: &Asker, parent: u64, name: &OsStr) -> Answer<Entry> {
         let Target::File(directory) = self.target(parent) else {
-            return self.own.lookup(request, parent, name, reply);
+            return self.own.lookup(asker, parent, name);
         };
         match self.lower.lookup(directory, name) {
             // A real entry of this name wins. A volume that its driver has shut down finds none.
             Err(_) if directory == self.lower.root() && name.as_bytes() == Special::DIRECTORY_NAME => {
-                self.own.special(Special::Directory, reply);
+                self.own.special(Special::Directory)
             }
-            Err(rustix::io::Errno::NOENT) => {
-                reply.entry(&self.homifs.ttl(), &Translation::negative(), Generation(0));
-            }
-            found => self.entry(found, reply),
+            Err(Errno::NOENT) => Ok(Entry::absent(self.homifs.ttl())),
+            found => Ok(self.entry(&found?)),
         }
     }
 
-    fn forget(&self, _request: &Request, node: INodeNo, times: u64) {
+    fn forget(&self, node: u64, lookups: u64) {
         if let Target::File(ino) = self.target(node) {
-            self.lower.forget(ino, times);
+            self.lower.forget(ino, lookups);
         }
     }
 
-    fn getattr(&self, request: &Request, node: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
-        let Target::File(ino) = self.target(node) else {
-            return self.own.getattr(request, node, handle, reply);
-        };
-        match self.lower.stat(ino) {
-            Ok(stat) => reply.attr(&self.ttl(ino), &attributes(ino, &stat)),
-            Err(error) => reply.error(errno(error)),
+    fn attributes(&self, asker: &Asker, node: u64, handle: Option<u64>) -> Answer<Timed> {
+        let Target::File(ino) = self.target(node) else { return self.own.attributes(asker, node, handle) };
+        let stat = self.lower.stat(ino)?;
+        Ok(Timed { attributes: attributes(ino, &stat), ttl: self.ttl(ino) })
+    }
+
+    fn set_attributes(&self, asker: &Asker, node: u64, change: &SetAttributes) -> Answer<Timed> {
+        let ino = self.file(node)?;
+        let open = change.handle.and_then(|handle| self.handles.get(handle));
+        let file = open.as_deref().and_then(Held::file);
+        let stat = self.lower.change(ino, &translate::change(change), file, &identity(asker))?;
+        Ok(Timed { attributes: attributes(ino, &stat), ttl: self.ttl(ino) })
+    }
+
+    fn read_link(&self, node: u64) -> Answer<Vec<u8>> {
+        match self.target(node) {
+            Target::File(ino) => self.lower.read_link(ino),
+            Target::Own => self.own.read_link(node),
         }
     }
 
-    fn setattr(
-        &self,
-        request: &Request,
-        node: INodeNo,
-        mode: Option<u32>,
-        uid: Option<u32>,
-        gid: Option<u32>,
-        size: Option<u64>,
-        accessed: Option<TimeOrNow>,
-        modified: Option<TimeOrNow>,
-        _changed: Option<SystemTime>,
-        handle: Option<FileHandle>,
-        _born: Option<SystemTime>,
-        _changed_too: Option<SystemTime>,
-        _backed_up: Option<SystemTime>,
-        _flags: Option<BsdFileFlags>,
-        reply: ReplyAttr,
-    ) {
-        let ino = or_refuse!(self.file(node), reply);
-        let change =
-            Change { mode, uid, gid, size, accessed: accessed.map(moment), modified: modified.map(moment) };
-        let open = handle.and_then(|handle| self.handles.get(handle));
-        let file = open.as_deref().and_then(Opened::file);
-        match self.lower.change(ino, &change, file, &identity(request)) {
-            Ok(stat) => reply.attr(&self.ttl(ino), &attributes(ino, &stat)),
-            Err(error) => reply.error(errno(error)),
+    fn make_node(&self, asker: &Asker, file: &MakeFile<'_>, device: u32) -> Answer<Entry> {
+        let (parent, create) = (self.file(file.parent)?, Self::new_file(asker, file));
+        Ok(self.entry(&self.lower.make_node(parent, file.name, &create, translate::device(device))?))
+    }
+
+    fn make_directory(&self, asker: &Asker, file: &MakeFile<'_>) -> Answer<Entry> {
+        let (parent, create) = (self.file(file.parent)?, Self::new_file(asker, file));
+        Ok(self.entry(&self.lower.make_directory(parent, file.name, &create)?))
+    }
+
+    fn make_symlink(&self, asker: &Asker, parent: u64, name: &OsStr, target: &OsStr) -> Answer<Entry> {
+        let parent = self.file(parent)?;
+        Ok(self.entry(&self.lower.make_symlink(parent, name, target, &identity(asker))?))
+    }
+
+    fn unlink(&self, parent: u64, name: &OsStr) -> Answer<()> {
+        self.lower.unlink(self.file(parent)?, name)
+    }
+
+    fn remove_directory(&self, parent: u64, name: &OsStr) -> Answer<()> {
+        self.lower.remove_directory(self.file(parent)?, name)
+    }
+
+    fn rename(&self, asker: &Asker, from: (u64, &OsStr), to: (u64, &OsStr), flags: u32) -> Answer<()> {
+        let (from, to) = ((self.file(from.0)?, from.1), (self.file(to.0)?, to.1));
+        self.lower.rename(from, to, flags, &identity(asker))
+    }
+
+    fn link(&self, node: u64, parent: u64, name: &OsStr) -> Answer<Entry> {
+        Ok(self.entry(&self.lower.link(self.file(node)?, self.file(parent)?, name)?))
+    }
+
+    fn open(&self, asker: &Asker, node: u64, flags: i32) -> Answer<Opened> {
+        let Target::File(ino) = self.target(node) else { return self.own.open(asker, node, flags) };
+        let file = self.lower.open(ino, flags, self.sees_appends())?;
+        if file.is_writable() {
+            self.attributes_change(node);
+        }
+        self.opened(file, flags, &identity(asker))
+    }
+
+    fn create(&self, asker: &Asker, file: &MakeFile<'_>, flags: i32) -> Answer<(Entry, Opened)> {
+        let (parent, create) = (self.file(file.parent)?, Self::new_file(asker, file));
+        let made = self.lower.create(parent, file.name, &create, flags, self.sees_appends())?;
+        self.created(made, flags, &create.who)
+    }
+
+    fn create_unnamed(&self, asker: &Asker, file: &MakeFile<'_>, flags: i32) -> Answer<(Entry, Opened)> {
+        let (parent, create) = (self.file(file.parent)?, Self::new_file(asker, file));
+        self.created(self.lower.create_unnamed(parent, &create, flags)?, flags, &create.who)
+    }
+
+    fn read(&self, read: &Read, data: &mut Data<'_>) -> Answer<()> {
+        match self.handles.get(read.handle) {
+            Some(open) => self.read_file(&open, read, data),
+            None => self.own.read(read, data),
         }
     }
 
-    fn readlink(&self, request: &Request, node: INodeNo, reply: ReplyData) {
-        let Target::File(ino) = self.target(node) else { return self.own.readlink(request, node, reply) };
-        match self.lower.read_link(ino) {
-            Ok(target) => reply.data(&target),
-            Err(error) => reply.error(errno(error)),
+    fn write(&self, asker: &Asker, write: &Write<'_>) -> Answer<usize> {
+        let Some(open) = self.handles.get(write.handle) else { return self.own.write(asker, write) };
+        let file = open.file().ok_or(Errno::ISDIR)?;
+        let who = identity(asker);
+        match file.is_appended() {
+            false => file.write(write.offset, write.data, &who),
+            true if write.flags & libc::O_APPEND != 0 => self.lower.append(file, write.data, &who),
+            true => self.lower.write_to_appended(file, write.offset, write.data, &who),
         }
     }
 
-    fn mknod(
-        &self,
-        request: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
-        device: u32,
-        reply: ReplyEntry,
-    ) {
-        let parent = or_refuse!(self.file(parent), reply);
-        let create = Self::create_as(request, mode, umask);
-        self.entry(self.lower.make_node(parent, name, &create, translate::device(device)), reply);
-    }
-
-    fn mkdir(
-        &self,
-        request: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
-        reply: ReplyEntry,
-    ) {
-        let parent = or_refuse!(self.file(parent), reply);
-        self.entry(self.lower.make_directory(parent, name, &Self::create_as(request, mode, umask)), reply);
-    }
-
-    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let parent = or_refuse!(self.file(parent), reply);
-        done!(self.lower.unlink(parent, name), reply);
-    }
-
-    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let parent = or_refuse!(self.file(parent), reply);
-        done!(self.lower.remove_directory(parent, name), reply);
-    }
-
-    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let parent = or_refuse!(self.file(parent), reply);
-        self.entry(self.lower.make_symlink(parent, name, target.as_os_str(), &identity(request)), reply);
-    }
-
-    fn rename(
-        &self,
-        request: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        to_parent: INodeNo,
-        to_name: &OsStr,
-        flags: RenameFlags,
-        reply: ReplyEmpty,
-    ) {
-        let (from, to) = (or_refuse!(self.file(parent), reply), or_refuse!(self.file(to_parent), reply));
-        done!(self.lower.rename((from, name), (to, to_name), flags.bits(), &identity(request)), reply);
-    }
-
-    fn link(&self, _request: &Request, node: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (ino, parent) = (or_refuse!(self.file(node), reply), or_refuse!(self.file(parent), reply));
-        self.entry(self.lower.link(ino, parent, name), reply);
-    }
-
-    fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let Target::File(ino) = self.target(node) else { return self.own.open(request, node, flags, reply) };
-        match self.lower.open(ino, flags.0, self.sees_appends()) {
-            Ok(file) => {
-                if file.is_writable() {
-                    self.attributes_change(node);
-                }
-                self.reply_open(file, flags.0, &identity(request), reply);
-            }
-            Err(error) => reply.error(errno(error)),
-        }
-    }
-
-    fn create(
-        &self,
-        request: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
-        flags: i32,
-        reply: ReplyCreate,
-    ) {
-        let parent = or_refuse!(self.file(parent), reply);
-        let create = Self::create_as(request, mode, umask);
-        match self.lower.create(parent, name, &create, flags, self.sees_appends()) {
-            Ok((found, file)) => self.reply_create(&found, file, flags, &create.who, reply),
-            Err(error) => reply.error(errno(error)),
-        }
-    }
-
-    fn read(
-        &self,
-        request: &Request,
-        node: INodeNo,
-        handle: FileHandle,
-        offset: u64,
-        size: u32,
-        flags: OpenFlags,
-        owner: Option<LockOwner>,
-        reply: ReplyData,
-    ) {
-        match self.handles.get(handle) {
-            Some(open) => self.read_file(&open, offset, size, reply),
-            None => self.own.read(request, node, handle, offset, size, flags, owner, reply),
-        }
-    }
-
-    fn write(
-        &self,
-        request: &Request,
-        node: INodeNo,
-        handle: FileHandle,
-        offset: u64,
-        data: &[u8],
-        write_flags: WriteFlags,
-        flags: OpenFlags,
-        owner: Option<LockOwner>,
-        reply: ReplyWrite,
-    ) {
-        let Some(open) = self.handles.get(handle) else {
-            return self.own.write(request, node, handle, offset, data, write_flags, flags, owner, reply);
-        };
-        let Some(file) = open.file() else { return reply.error(Errno::EISDIR) };
-        let who = identity(request);
-        let written = match file.is_appended() {
-            false => file.write(offset, data, &who),
-            true if flags.0 & libc::O_APPEND != 0 => self.lower.append(file, data, &who),
-            true => self.lower.write_to_appended(file, offset, data, &who),
-        };
-        match written {
-            Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
-            Err(error) => reply.error(errno(error)),
-        }
-    }
-
-    fn release(
-        &self,
-        request: &Request,
-        node: INodeNo,
-        handle: FileHandle,
-        flags: OpenFlags,
-        owner: Option<LockOwner>,
-        flush: bool,
-        reply: ReplyEmpty,
-    ) {
+    fn release(&self, node: u64, handle: u64) {
         match self.handles.remove(handle) {
-            Some(open) => {
-                self.close(open);
-                reply.ok();
-            }
-            None => self.own.release(request, node, handle, flags, owner, flush, reply),
+            Some(open) => self.close(open),
+            None => self.own.release(node, handle),
         }
     }
 
-    fn fsync(
-        &self,
-        _request: &Request,
-        _node: INodeNo,
-        handle: FileHandle,
-        only_data: bool,
-        reply: ReplyEmpty,
-    ) {
-        match self.handles.get(handle).as_deref().and_then(Opened::file) {
-            Some(file) => done!(file.sync(only_data), reply),
-            None => reply.ok(),
+    fn sync(&self, handle: u64, only_data: bool) -> Answer<()> {
+        match self.handles.get(handle).as_deref().and_then(Held::file) {
+            Some(file) => file.sync(only_data),
+            None => Ok(()),
         }
     }
 
-    fn opendir(&self, _request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        // What is listed stays cached: whatever changes a directory passes through the kernel's FUSE.
-        let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR;
+    fn open_directory(&self, node: u64) -> Answer<Opened> {
         let Target::File(ino) = self.target(node) else {
-            return reply.opened(FileHandle(u64::MAX), FopenFlags::empty());
+            return Ok(Opened { handle: u64::MAX, ..Opened::default() });
         };
-        match self.lower.open_directory(ino) {
-            Ok(directory) => reply.opened(self.handles.add(Opened::Directory(directory)), flags),
-            Err(error) => reply.error(errno(error)),
-        }
+        let handle = self.handles.add(Held::Directory(self.lower.open_directory(ino)?));
+        // What is listed stays cached: whatever changes a directory passes through the kernel's FUSE.
+        let answer = OpenAnswer::KEEP_CACHE | OpenAnswer::CACHE_DIRECTORY;
+        Ok(Opened { handle, answer, backing: None })
     }
 
-    fn readdir(
-        &self,
-        request: &Request,
-        node: INodeNo,
-        handle: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectory,
-    ) {
-        let Some(open) = self.handles.get(handle) else {
-            return self.own.readdir(request, node, handle, offset, reply);
-        };
-        let Some(directory) = open.directory() else { return reply.error(Errno::ENOTDIR) };
-        let listed = directory.list(offset, |entry| {
-            !reply.add(INodeNo(entry.ino), entry.next, kind(entry.kind), OsStr::from_bytes(entry.name))
-        });
-        done!(listed, reply);
+    fn list(&self, node: u64, handle: u64, from: u64, listing: &mut Listing) -> Answer<()> {
+        let Some(open) = self.handles.get(handle) else { return self.own.list(node, handle, from, listing) };
+        open.directory().ok_or(Errno::NOTDIR)?.list(from, |entry| {
+            listing.add(entry.ino, entry.next, translate::mode_of(entry.kind), OsStr::from_bytes(entry.name))
+        })
     }
 
-    fn readdirplus(
-        &self,
-        request: &Request,
-        node: INodeNo,
-        handle: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectoryPlus,
-    ) {
+    fn list_entries(&self, node: u64, handle: u64, from: u64, listing: &mut Listing) -> Answer<()> {
         let Some(open) = self.handles.get(handle) else {
-            return self.own.readdirplus(request, node, handle, offset, reply);
+            return self.own.list_entries(node, handle, from, listing);
         };
         let (Some(directory), Target::File(ino)) = (open.directory(), self.target(node)) else {
-            return reply.error(Errno::ENOTDIR);
+            return Err(Errno::NOTDIR);
         };
-        let listed = directory.list(offset, |entry| {
+        directory.list(from, |entry| {
             let name = OsStr::from_bytes(entry.name);
             // The dots make no node.
             let found =
                 if matches!(entry.name, b"." | b"..") { None } else { self.lower.lookup(ino, name).ok() };
             let Some(found) = found else {
-                let attr =
-                    FileAttr { ino: INodeNo(entry.ino), kind: kind(entry.kind), ..Translation::negative() };
                 // Node 0: the kernel learns of none.
-                return !reply.add(INodeNo(0), entry.next, name, &Duration::ZERO, &attr, Generation(0));
+                let attributes = Attributes {
+                    ino: entry.ino,
+                    mode: translate::mode_of(entry.kind),
+                    ..Attributes::default()
+                };
+                let entry_out = Entry { attributes, ..Entry::absent(Duration::ZERO) };
+                return listing.add_entry(&entry_out, entry.next, name);
             };
-            let attr = self.attributes(&found);
-            let ttl = self.ttl(found.ino).min(self.homifs.ttl());
-            let full = reply.add(attr.ino, entry.next, name, &ttl, &attr, Generation(found.generation));
-            if full {
+            let fits = listing.add_entry(&self.entry(&found), entry.next, name);
+            if !fits {
                 self.lower.forget(found.ino, 1);
             }
-            !full
-        });
-        done!(listed, reply);
+            fits
+        })
     }
 
-    fn releasedir(
-        &self,
-        _request: &Request,
-        _node: INodeNo,
-        handle: FileHandle,
-        _flags: OpenFlags,
-        reply: ReplyEmpty,
-    ) {
+    fn release_directory(&self, _node: u64, handle: u64) {
         self.handles.remove(handle);
-        reply.ok();
     }
 
-    fn fsyncdir(
-        &self,
-        _request: &Request,
-        _node: INodeNo,
-        handle: FileHandle,
-        only_data: bool,
-        reply: ReplyEmpty,
-    ) {
-        match self.handles.get(handle).as_deref().and_then(Opened::directory) {
-            Some(directory) => done!(directory.sync(only_data), reply),
-            None => reply.ok(),
+    fn sync_directory(&self, handle: u64, only_data: bool) -> Answer<()> {
+        match self.handles.get(handle).as_deref().and_then(Held::directory) {
+            Some(directory) => directory.sync(only_data),
+            None => Ok(()),
         }
     }
 
-    fn statfs(&self, request: &Request, node: INodeNo, reply: ReplyStatfs) {
-        let Target::File(ino) = self.target(node) else {
-            return self.own.statfs(request, node, reply);
-        };
-        match self.lower.usage(ino) {
-            Ok(usage) => {
-                let size = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
-                reply.statfs(
-                    usage.f_blocks,
-                    usage.f_bfree,
-                    usage.f_bavail,
-                    usage.f_files,
-                    usage.f_ffree,
-                    size(usage.f_bsize),
-                    size(usage.f_namemax),
-                    size(usage.f_frsize),
-                );
-            }
-            Err(error) => reply.error(errno(error)),
-        }
+    fn sync_all(&self) -> Answer<()> {
+        self.lower.sync()
     }
 
-    fn setxattr(
-        &self,
-        request: &Request,
-        node: INodeNo,
-        name: &OsStr,
-        value: &[u8],
-        flags: i32,
-        _position: u32,
-        reply: ReplyEmpty,
-    ) {
-        let ino = or_refuse!(self.file(node), reply);
+    fn usage(&self, node: u64) -> Answer<Usage> {
+        let Target::File(ino) = self.target(node) else { return self.own.usage(node) };
+        Ok(translate::usage(&self.lower.usage(ino)?))
+    }
+
+    fn set_attribute(&self, asker: &Asker, node: u64, attribute: &SetAttribute<'_>) -> Answer<()> {
+        let ino = self.file(node)?;
+        let SetAttribute { name, value, flags, clears_sgid } = *attribute;
         if name.as_bytes().starts_with(b"homi.") {
-            return reply.error(Errno::EPERM);
+            return Err(Errno::PERM);
         }
-        done!(self.lower.set_attribute(ino, name, value, flags.cast_unsigned(), &identity(request)), reply);
+        self.lower.set_attribute(ino, name, value, flags, clears_sgid, &identity(asker))
     }
 
-    fn getxattr(&self, request: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let ino = match self.target(node) {
-            Target::File(ino) if !name.as_bytes().starts_with(b"homi.") => ino,
-            _ => return self.own.getxattr(request, node, name, size, reply),
-        };
-        let value = self.lower.attribute(ino, name).map_err(translate::xattr_error);
-        reply_xattr(value, size, reply);
-    }
-
-    fn listxattr(&self, request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        self.own.listxattr(request, node, size, reply);
-    }
-
-    fn removexattr(&self, _request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let ino = or_refuse!(self.file(node), reply);
-        done!(self.lower.remove_attribute(ino, name), reply);
-    }
-
-    fn access(&self, request: &Request, node: INodeNo, mask: fuser::AccessFlags, reply: ReplyEmpty) {
-        self.own.access(request, node, mask, reply);
-    }
-
-    fn fallocate(
-        &self,
-        request: &Request,
-        _node: INodeNo,
-        handle: FileHandle,
-        offset: u64,
-        length: u64,
-        mode: i32,
-        reply: ReplyEmpty,
-    ) {
-        match self.handles.get(handle).as_deref().and_then(Opened::file) {
-            Some(file) => done!(self.lower.allocate(file, mode, offset, length, &identity(request)), reply),
-            None => reply.error(Errno::EBADF),
-        }
-    }
-
-    fn lseek(
-        &self,
-        request: &Request,
-        node: INodeNo,
-        handle: FileHandle,
-        offset: i64,
-        whence: i32,
-        reply: ReplyLseek,
-    ) {
-        let Some(open) = self.handles.get(handle) else {
-            return self.own.lseek(request, node, handle, offset, whence, reply);
-        };
-        let (Some(file), Ok(offset)) = (open.file(), u64::try_from(offset)) else {
-            return reply.error(Errno::ENXIO);
-        };
-        let from = match whence {
-            libc::SEEK_DATA => SeekFrom::Data(offset),
-            libc::SEEK_HOLE => SeekFrom::Hole(offset),
-            _ => return reply.error(Errno::EINVAL),
-        };
-        match file.seek(from) {
-            Ok(found) => reply.offset(i64::try_from(found).unwrap_or(i64::MAX)),
-            Err(error) => reply.error(errno(error)),
-        }
-    }
-
-    fn copy_file_range(
-        &self,
-        request: &Request,
-        _node: INodeNo,
-        from: FileHandle,
-        from_offset: u64,
-        _to_node: INodeNo,
-        to: FileHandle,
-        to_offset: u64,
-        length: u64,
-        _flags: CopyFileRangeFlags,
-        reply: ReplyWrite,
-    ) {
-        let (from, to) = (self.handles.get(from), self.handles.get(to));
-        let files = from.as_deref().and_then(Opened::file).zip(to.as_deref().and_then(Opened::file));
-        let Some((from, to)) = files else { return reply.error(Errno::EBADF) };
-        match self.lower.copy((from, from_offset), (to, to_offset), length.min(1 << 30), &identity(request)) {
-            Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
-            Err(error) => reply.error(errno(error)),
-        }
-    }
-
-    fn ioctl(
-        &self,
-        request: &Request,
-        node: INodeNo,
-        handle: FileHandle,
-        flags: IoctlFlags,
-        command: u32,
-        argument: &[u8],
-        out_size: u32,
-        reply: ReplyIoctl,
-    ) {
-        let Some(open) = self.handles.get(handle) else {
-            return self.own.ioctl(request, node, handle, flags, command, argument, out_size, reply);
-        };
-        match translate::ioctl(&open, request, command, argument, out_size) {
-            Ok((result, bytes)) => {
-                if [FileIoctl::SET_FLAGS, FileIoctl::SET_EXTENDED].contains(&FileIoctl(command)) {
-                    self.attributes_change(node);
-                }
-                reply.ioctl(result, &bytes);
+    fn attribute(&self, asker: &Asker, node: u64, name: &OsStr) -> Answer<Vec<u8>> {
+        match self.target(node) {
+            Target::File(ino) if !name.as_bytes().starts_with(b"homi.") => {
+                self.lower.attribute(ino, name).map_err(translate::not_nosys)
             }
-            Err(error) => reply.error(errno(error)),
+            _ => self.own.attribute(asker, node, name),
         }
+    }
+
+    fn attribute_names(&self, asker: &Asker, node: u64) -> Answer<Vec<u8>> {
+        self.own.attribute_names(asker, node)
+    }
+
+    fn remove_attribute(&self, node: u64, name: &OsStr) -> Answer<()> {
+        self.lower.remove_attribute(self.file(node)?, name)
+    }
+
+    fn access(&self, asker: &Asker, node: u64, mask: u32) -> Answer<()> {
+        self.own.access(asker, node, mask)
+    }
+
+    fn allocate(&self, asker: &Asker, handle: u64, mode: i32, offset: u64, length: u64) -> Answer<()> {
+        let open = self.handles.get(handle).ok_or(Errno::BADF)?;
+        let file = open.file().ok_or(Errno::BADF)?;
+        self.lower.allocate(file, mode, offset, length, &identity(asker))
+    }
+
+    fn seek(&self, handle: u64, offset: u64, whence: u32) -> Answer<u64> {
+        let Some(open) = self.handles.get(handle) else { return self.own.seek(handle, offset, whence) };
+        let file = open.file().ok_or(Errno::NXIO)?;
+        if i64::try_from(offset).is_err() {
+            return Err(Errno::NXIO);
+        }
+        match whence.cast_signed() {
+            libc::SEEK_DATA => file.seek(SeekFrom::Data(offset)),
+            libc::SEEK_HOLE => file.seek(SeekFrom::Hole(offset)),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    fn copy(&self, asker: &Asker, copy: &Copy) -> Answer<u64> {
+        let (from, to) = (self.handles.get(copy.from), self.handles.get(copy.to));
+        let files = from.as_deref().and_then(Held::file).zip(to.as_deref().and_then(Held::file));
+        let (from, to) = files.ok_or(Errno::BADF)?;
+        let length = copy.length.min(1 << 30);
+        let to = (to, copy.to_offset);
+        let copied = self.lower.copy((from, copy.from_offset), to, length, &identity(asker))?;
+        Ok(extents_core::to_u64(copied))
+    }
+
+    fn ioctl(&self, asker: &Asker, ioctl: &Ioctl<'_>) -> Answer<(i32, Vec<u8>)> {
+        let Some(open) = self.handles.get(ioctl.handle) else { return self.own.ioctl(asker, ioctl) };
+        let done = translate::ioctl(&open, asker, ioctl)?;
+        if [FileIoctl::SET_FLAGS, FileIoctl::SET_EXTENDED].contains(&FileIoctl(ioctl.command)) {
+            self.attributes_change(ioctl.node);
+        }
+        Ok(done)
     }
 }

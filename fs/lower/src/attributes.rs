@@ -135,7 +135,8 @@ impl Lower {
         Ok(names)
     }
 
-    /// Sets an extended attribute; `flags` are those of `setxattr(2)`.
+    /// Sets an extended attribute; `flags` are those of `setxattr(2)`. An ACL takes the set-group-ID bit away from files of
+    /// groups that the caller is not in: `clears_sgid` says whether it does, and where it does not say, the caller's groups do.
     ///
     /// # Errors
     /// What the kernel's driver says.
@@ -145,11 +146,16 @@ impl Lower {
         name: &OsStr,
         value: &[u8],
         flags: u32,
+        clears_sgid: Option<bool>,
         who: &Identity,
     ) -> Result<()> {
         let file = self.path(ino)?;
-        // An ACL takes the set-group-ID bit away from files of groups that the caller is not in.
-        let _acting = (name == "system.posix_acl_access").then(|| Assumed::with_groups(who));
+        let _acting = match clears_sgid {
+            _ if name != "system.posix_acl_access" => None,
+            None => Some(Assumed::with_groups(who)),
+            Some(true) => Some(Assumed::for_writers(who)),
+            Some(false) => None,
+        };
         let name = attribute_name(name)?;
         setxattr(proc_path(&file), &*name, value, XattrFlags::from_bits_retain(flags))
     }

@@ -168,6 +168,14 @@ impl Lower {
         rustix::fs::fsync(self.reopen(ino, OFlags::RDONLY | OFlags::NONBLOCK)?)
     }
 
+    /// Brings the whole volume to the media.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn sync(&self) -> Result<()> {
+        rustix::fs::syncfs(&self.mount.root)
+    }
+
     /// What `stat` tells of a node.
     ///
     /// # Errors

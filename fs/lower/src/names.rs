@@ -121,11 +121,33 @@ impl Lower {
         let acting = Assumed::creating(&create.who, create.mode, create.umask);
         let file = openat(&parent, &*name, flags, Mode::from_raw_mode(create.mode))?;
         drop(acting);
-        let found = self.told(&file)?;
-        if access == Access::Append {
-            let open = self.open(found.ino, all, by_appends);
-            return open.map(|open| (found, open)).inspect_err(|_| self.forget(found.ino, 1));
+        if access != Access::Append {
+            return self.made(file, access);
         }
+        let found = self.told(&file)?;
+        let open = self.open(found.ino, all, by_appends);
+        open.map(|open| (found, open)).inspect_err(|_| self.forget(found.ino, 1))
+    }
+
+    /// Makes a file without a name and opens it (`O_TMPFILE`). [`link`](Self::link) gives it one, unless `flags` have
+    /// `O_EXCL`.
+    ///
+    /// # Errors
+    /// What the kernel's driver says.
+    pub fn create_unnamed(&self, parent: u64, create: &Create, flags: i32) -> Result<(Found, OpenFile)> {
+        let parent = self.path(parent)?;
+        let exclusive = OFlags::from_bits_retain(flags.cast_unsigned()) & OFlags::EXCL;
+        let access = OpenFile::access_of(flags, false);
+        let flags = OpenFile::flags(flags) - OFlags::NOFOLLOW | OFlags::TMPFILE | exclusive;
+        let acting = Assumed::creating(&create.who, create.mode, create.umask);
+        let file = openat(&parent, c".", flags, Mode::from_raw_mode(create.mode))?;
+        drop(acting);
+        self.made(file, access)
+    }
+
+    /// A file that was just made and opened below.
+    fn made(&self, file: OwnedFd, access: Access) -> Result<(Found, OpenFile)> {
+        let found = self.told(&file)?;
         let opened = self.contents.opened(found.ino, access).and_then(|state| {
             self.opened(file, access, state).inspect_err(|_| self.contents.closed(found.ino, access))
         });
@@ -146,6 +168,8 @@ impl Lower {
     pub fn link(&self, ino: u64, parent: u64, name: &OsStr) -> Result<Found> {
         let (file, parent, name) = (self.path(ino)?, self.path(parent)?, name_of(name)?);
         linkat(rustix::fs::CWD, proc_path(&file), &parent, &*name, AtFlags::SYMLINK_FOLLOW)?;
+        // Before the name is looked up: whoever has removed it again by then is noticed there.
+        self.nodes.named(ino);
         self.child(&parent, &name)
     }
 

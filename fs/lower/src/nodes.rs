@@ -94,6 +94,15 @@ impl Nodes {
         }
     }
 
+    /// Notes that a node which had no name, or never had one (`O_TMPFILE`), has one.
+    pub(crate) fn named(&self, ino: u64) {
+        let pin = self.known.get_mut(&ino).and_then(|mut known| {
+            known.nameless = false;
+            known.pin.take()
+        });
+        drop(pin);
+    }
+
     /// Whether nobody has a node open that has lost its last name, and nobody gets it from now on, so that its contents may go.
     pub(crate) fn gives_up(&self, handle: &KernelHandle) -> bool {
         self.known.get_mut(&handle.ino()).filter(|known| known.handle == *handle).is_some_and(|mut known| {

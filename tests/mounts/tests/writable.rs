@@ -224,10 +224,13 @@ fn ordinary_user_gets_what_the_kernel_would_give() -> Result<()> {
         touch -d @1 open/mine && stat -c '%X %Y' open/mine
         chown 0 open/mine 2>&1 | sed 's/.*: //'
         ln closed/secret open/secret 2>&1 | sed 's/.*: //'
+        for of in mygroup othergroup; do setfacl -m u:1:r open/$of && stat -c '%a %g' open/$of; done
     ";
     let prepare = r"
         chmod 755 . && mkdir -m 1777 open && mkdir -m 700 closed && echo s > closed/secret && touch open/roots
         cp /bin/true suid && chmod 4777 suid
+        touch open/mygroup open/othergroup && chown 65534:100 open/mygroup && chown 65534:200 open/othergroup
+        chmod 2755 open/mygroup open/othergroup
     ";
     for format in FORMATS {
         let (ours, kernels) = (Volume::new(format)?, Volume::new(format)?);
@@ -237,7 +240,7 @@ fn ordinary_user_gets_what_the_kernel_would_give() -> Result<()> {
         for root in [mount.path(), kernel.path()] {
             finish(Command::new("bash").args(["-c", prepare]).current_dir(root))?;
             let mut command = Command::new("setpriv");
-            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "bash", "-c", script]);
+            command.args(["--reuid=65534", "--regid=65534", "--groups=100", "bash", "-c", script]);
             fs::set_permissions(root.parent().context("a parent")?, fs::Permissions::from_mode(0o1777))?;
             told.push(finish(command.current_dir(root))?);
         }

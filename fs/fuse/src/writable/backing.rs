@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use fuser::BackingId;
+use homifs_session::Backing as Registered;
 use rustc_hash::FxBuildHasher;
 
 #[derive(Debug)]
 struct Backing {
-    id: Arc<BackingId>,
+    registered: Arc<Registered>,
     opens: u32,
 }
 
@@ -38,20 +38,20 @@ impl Backings {
     pub(super) fn take(
         &self,
         ino: u64,
-        register: impl FnOnce() -> io::Result<BackingId>,
-    ) -> io::Result<Option<Arc<BackingId>>> {
+        register: impl FnOnce() -> io::Result<Registered>,
+    ) -> io::Result<Option<Arc<Registered>>> {
         if !self.allowed.load(Ordering::Relaxed) {
             return Ok(None);
         }
         match self.known.entry(ino) {
             Entry::Occupied(mut known) => {
                 known.get_mut().opens += 1;
-                Ok(Some(Arc::clone(&known.get().id)))
+                Ok(Some(Arc::clone(&known.get().registered)))
             }
             Entry::Vacant(vacant) => {
-                let id = Arc::new(register()?);
-                vacant.insert(Backing { id: Arc::clone(&id), opens: 1 });
-                Ok(Some(id))
+                let registered = Arc::new(register()?);
+                vacant.insert(Backing { registered: Arc::clone(&registered), opens: 1 });
+                Ok(Some(registered))
             }
         }
     }

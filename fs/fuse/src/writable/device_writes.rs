@@ -1,11 +1,11 @@
 //! Files that clients write with queues of their own, below the mount.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use fuser::{INodeNo, Notifier};
 use homifs_core::{Caller, FsError, Result, WritableFile};
 use homifs_lower::{Identity, Lower, OpenFile};
+use homifs_session::Connection;
 
 /// Counts as an open for writing as long as it lives: nobody reads the file's media.
 pub(super) struct DeviceWriter {
@@ -15,7 +15,7 @@ pub(super) struct DeviceWriter {
     ino: u64,
     size: u64,
     who: Identity,
-    notifier: Arc<OnceLock<Notifier>>,
+    kernel: Arc<Connection>,
 }
 
 impl fmt::Debug for DeviceWriter {
@@ -34,12 +34,12 @@ impl DeviceWriter {
         lower: &Arc<Lower>,
         ino: u64,
         caller: &Caller,
-        notifier: &Arc<OnceLock<Notifier>>,
+        kernel: &Arc<Connection>,
     ) -> Result<Self> {
         let file = lower.open(ino, libc::O_RDWR, false).map_err(failed)?;
         let who = Identity { uid: caller.uid, gid: caller.gid, pid: caller.pid };
-        let (lower, notifier) = (Arc::clone(lower), Arc::clone(notifier));
-        let mut writer = Self { lower, file: Some(file), ino, size: 0, who, notifier };
+        let (lower, kernel) = (Arc::clone(lower), Arc::clone(kernel));
+        let mut writer = Self { lower, file: Some(file), ino, size: 0, who, kernel };
         writer.size = writer.lower.stat(ino).map_err(failed)?.stx_size;
         writer.changed(-1, 0);
         Ok(writer)
@@ -47,10 +47,8 @@ impl DeviceWriter {
 
     /// Lets the kernel's FUSE forget attributes, and pages where it keeps any, that it could not see change.
     fn changed(&self, offset: i64, length: i64) {
-        if let Some(notifier) = self.notifier.get() {
-            // Not known to the kernel: nothing to forget.
-            let _ = notifier.inval_inode(INodeNo(self.ino), offset, length);
-        }
+        // Not known to the kernel: nothing to forget.
+        let _ = self.kernel.forget_contents(self.ino, offset, length);
     }
 
     fn file(&self) -> Result<&OpenFile> {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
-use fuser::FileHandle;
 use homifs_lower::{OpenDirectory, OpenFile};
 use rustc_hash::FxBuildHasher;
 
@@ -13,7 +12,7 @@ const FIRST: u64 = 1 << 62;
 
 /// One open.
 #[derive(Debug)]
-pub(super) enum Opened {
+pub(super) enum Held {
     File {
         file: OpenFile,
         /// Reads of it come here and may be served by the engine.
@@ -24,7 +23,7 @@ pub(super) enum Opened {
     Directory(OpenDirectory),
 }
 
-impl Opened {
+impl Held {
     pub(super) fn file(&self) -> Option<&OpenFile> {
         match self {
             Self::File { file, .. } => Some(file),
@@ -43,21 +42,21 @@ impl Opened {
 #[derive(Debug, Default)]
 pub(super) struct Handles {
     next: AtomicU64,
-    open: DashMap<u64, Arc<Opened>, FxBuildHasher>,
+    open: DashMap<u64, Arc<Held>, FxBuildHasher>,
 }
 
 impl Handles {
-    pub(super) fn add(&self, opened: Opened) -> FileHandle {
+    pub(super) fn add(&self, held: Held) -> u64 {
         let number = FIRST + self.next.fetch_add(1, Ordering::Relaxed);
-        self.open.insert(number, Arc::new(opened));
-        FileHandle(number)
+        self.open.insert(number, Arc::new(held));
+        number
     }
 
-    pub(super) fn get(&self, handle: FileHandle) -> Option<Arc<Opened>> {
-        self.open.get(&handle.0).map(|opened| Arc::clone(&opened))
+    pub(super) fn get(&self, handle: u64) -> Option<Arc<Held>> {
+        self.open.get(&handle).map(|held| Arc::clone(&held))
     }
 
-    pub(super) fn remove(&self, handle: FileHandle) -> Option<Arc<Opened>> {
-        self.open.remove(&handle.0).map(|(_, opened)| opened)
+    pub(super) fn remove(&self, handle: u64) -> Option<Arc<Held>> {
+        self.open.remove(&handle).map(|(_, held)| held)
     }
 }

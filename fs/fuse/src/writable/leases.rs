@@ -1,14 +1,14 @@
 //! Leases on files of a writable mount, for clients that read by queues of their own.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use extents_core::{ExtentMap, Ino};
-use fuser::Notifier;
 use homifs_core::{Caller, FsError, Lease, Leases, Result, ServedBy, Standing, WritableFile};
 use homifs_lower::{Lower, LowerAttributes, OpenFile, ReadGuard};
 use homifs_options::{MountFlags, Reads, Remount};
+use homifs_session::Connection;
 
 use super::device_writes::DeviceWriter;
 
@@ -18,7 +18,7 @@ pub(crate) struct LowerLeases {
     pub(crate) lower: Arc<Lower>,
     pub(crate) volume_size: u64,
     pub(crate) reads: Reads,
-    pub(crate) notifier: Arc<OnceLock<Notifier>>,
+    pub(crate) kernel: Arc<Connection>,
 }
 
 /// The file stays open, so that its blocks stay its own even when it loses its last name.
@@ -132,7 +132,7 @@ impl Leases for LowerLeases {
     }
 
     fn open_for_writing(&self, ino: Ino, caller: &Caller) -> Result<(Arc<dyn WritableFile>, u64)> {
-        let writer = DeviceWriter::open(&self.lower, ino.0, caller, &self.notifier)?;
+        let writer = DeviceWriter::open(&self.lower, ino.0, caller, &self.kernel)?;
         let generation =
             self.lower.map_generation(ino.0).map_err(|error| FsError::Lower(error.raw_os_error()))?;
         Ok((Arc::new(writer), generation))

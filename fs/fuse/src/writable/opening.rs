@@ -5,20 +5,20 @@
 //! past the page cache, or the mount says so. Other readers' reads come here, and their mappings go to the file below
 //! (`FOPEN_DIRECT_IO | FOPEN_PASSTHROUGH`); the engine serves them while the file is clean, the lower mount otherwise.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use extents_core::Ino;
-use fuser::{BackingId, FopenFlags, Generation, ReplyCreate, ReplyData, ReplyOpen};
 use homifs_core::Stats;
 use homifs_lower::{Assumed, Found, Identity, OpenFile};
 use homifs_options::Reads;
+use homifs_session::{Answer, Backing, Data, Entry, OpenAnswer, Opened, Read};
+use rustix::io::Errno;
 
 use super::Writable;
-use super::handles::Opened;
-use super::translate::errno;
+use super::handles::Held;
+use crate::attributes::errno;
 
 impl Writable {
     /// Whether reads of a file that was just opened shall come here.
@@ -44,80 +44,53 @@ impl Writable {
         }
     }
 
-    fn add(&self, file: OpenFile, engine: bool) -> fuser::FileHandle {
-        self.handles.add(Opened::File { file, engine, accessed: AtomicBool::new(false) })
-    }
-
-    /// The backing file of an open, and how the kernel shall treat it.
-    fn backing(
-        &self,
-        file: &OpenFile,
-        who: &Identity,
-        register: impl FnOnce(&OwnedFd) -> io::Result<BackingId>,
-    ) -> io::Result<Option<Arc<BackingId>>> {
-        self.backings.take(file.ino(), || {
+    /// The backing file of an open; none where the kernel cannot do this.
+    fn backing(&self, file: &OpenFile, who: &Identity) -> Answer<Option<Arc<Backing>>> {
+        let taken = self.backings.take(file.ino(), || {
             let backing = self.lower.backing(file)?;
             // What is written past us is written as whoever opened the file first: quotas and reserved blocks are theirs.
             let _acting = Assumed::for_writers(who);
-            register(backing.as_ref().unwrap_or(file.file()))
-        })
+            self.kernel.back(backing.as_ref().unwrap_or(file.file()).as_fd())
+        });
+        taken.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
 
-    pub(super) fn reply_open(&self, file: OpenFile, flags: i32, who: &Identity, reply: ReplyOpen) {
-        let engine = self.reads_by_engine(&file, flags);
-        match self.backing(&file, who, |backing| reply.open_backing(backing)) {
-            Ok(Some(id)) => {
-                reply.opened_passthrough(self.add(file, engine), answer(engine), &id);
-            }
-            Ok(None) => reply.opened(self.add(file, true), FopenFlags::FOPEN_NOFLUSH),
-            Err(error) => {
-                self.lower.close(&file);
-                reply.error(error.into());
-            }
-        }
+    /// An open of a file that was opened below, and how the kernel shall treat it.
+    pub(super) fn opened(&self, file: OpenFile, flags: i32, who: &Identity) -> Answer<Opened> {
+        let backing = self.backing(&file, who).inspect_err(|_| self.lower.close(&file))?;
+        // What the kernel cannot read by itself comes here whoever opened it.
+        let engine = backing.is_none() || self.reads_by_engine(&file, flags);
+        let answer = if engine && backing.is_some() { OpenAnswer::DIRECT_IO } else { OpenAnswer::default() };
+        let handle = self.handles.add(Held::File { file, engine, accessed: AtomicBool::new(false) });
+        Ok(Opened { handle, answer: answer | OpenAnswer::NO_FLUSH, backing })
     }
 
-    pub(super) fn reply_create(
+    /// The same for a file that was just made.
+    pub(super) fn created(
         &self,
-        found: &Found,
-        file: OpenFile,
+        (found, file): (Found, OpenFile),
         flags: i32,
         who: &Identity,
-        reply: ReplyCreate,
-    ) {
-        let (attr, generation) = (self.attributes(found), Generation(found.generation));
-        let engine = self.reads_by_engine(&file, flags);
-        // fuser has one time for the name and the attributes. Nothing that is being written is to be remembered, but that a
-        // file is empty the kernel may: nothing can be written to an empty file by a mapping, and of all else that makes it
-        // longer, or lets its attributes be asked for again, the kernel's FUSE knows. Not that a write through the daemon
-        // takes set-user-ID and set-group-ID away.
+    ) -> Answer<(Entry, Opened)> {
+        let mut entry = self.entry(&found);
+        // Nothing that is being written is to be remembered, but that a file is empty the kernel may: nothing can be
+        // written to an empty file by a mapping, and of all else that makes it longer, or lets its attributes be asked for
+        // again, the kernel's FUSE knows. Not that a write through the daemon takes set-user-ID and set-group-ID away.
         let stat = &found.stat;
-        let stays = stat.stx_size == 0 && u32::from(stat.stx_mode) & (libc::S_ISUID | libc::S_ISGID) == 0;
-        let ttl = if stays { self.homifs.ttl() } else { self.ttl(found.ino) };
-        match self.backing(&file, who, |backing| reply.open_backing(backing)) {
-            Ok(Some(id)) => {
-                reply.created_passthrough(
-                    &ttl,
-                    &attr,
-                    generation,
-                    self.add(file, engine),
-                    answer(engine),
-                    &id,
-                );
-            }
-            Ok(None) => {
-                reply.created(&ttl, &attr, generation, self.add(file, true), FopenFlags::FOPEN_NOFLUSH);
-            }
+        if stat.stx_size == 0 && u32::from(stat.stx_mode) & (libc::S_ISUID | libc::S_ISGID) == 0 {
+            entry.attributes_ttl = self.homifs.ttl();
+        }
+        match self.opened(file, flags, who) {
+            Ok(opened) => Ok((entry, opened)),
             Err(error) => {
-                self.lower.close(&file);
                 self.lower.forget(found.ino, 1);
-                reply.error(error.into());
+                Err(error)
             }
         }
     }
 
-    pub(super) fn close(&self, open: Arc<Opened>) {
-        if let Opened::File { file, .. } = &*open {
+    pub(super) fn close(&self, open: Arc<Held>) {
+        if let Held::File { file, .. } = &*open {
             let (ino, access) = (file.ino(), file.access());
             self.backings.release(ino);
             // First, so that nobody finds it written any more once it counts as closed.
@@ -126,63 +99,49 @@ impl Writable {
         }
     }
 
-    pub(super) fn read_file(&self, open: &Opened, offset: u64, size: u32, reply: ReplyData) {
-        let Opened::File { file, engine, accessed } = open else { return reply.error(fuser::Errno::EISDIR) };
-        let mut reply = Some(reply);
-        if *engine && self.read_by_engine(file, offset, size, &mut reply) {
+    pub(super) fn read_file(&self, open: &Held, read: &Read, data: &mut Data<'_>) -> Answer<()> {
+        let Held::File { file, engine, accessed } = open else { return Err(Errno::ISDIR) };
+        if *engine && self.read_by_engine(file, read, data)? {
             if !accessed.swap(true, Ordering::Relaxed) {
                 // The kernel's driver decides whether that changes the access time.
                 let _ = file.read(0, &mut [0]);
             }
-            return;
+            return Ok(());
         }
-        let Some(reply) = reply else { return };
-        let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
-        match file.read(offset, &mut bytes) {
-            Ok(length) => {
-                accessed.store(true, Ordering::Relaxed);
-                let read = extents_core::to_u64(length);
-                file.state().read_by_kernel(read);
-                Stats::add(&self.homifs.stats().kernel_bytes, read);
-                reply.data(bytes.get(..length).unwrap_or_default());
-            }
-            Err(error) => reply.error(errno(error)),
-        }
+        let mut bytes = vec![0; usize::try_from(read.size).unwrap_or(0)];
+        let length = file.read(read.offset, &mut bytes)?;
+        accessed.store(true, Ordering::Relaxed);
+        let counted = extents_core::to_u64(length);
+        file.state().read_by_kernel(counted);
+        Stats::add(&self.homifs.stats().kernel_bytes, counted);
+        data.send(bytes.get(..length).unwrap_or_default());
+        Ok(())
     }
 
-    /// Whether the engine has answered.
-    fn read_by_engine(&self, file: &OpenFile, offset: u64, size: u32, reply: &mut Option<ReplyData>) -> bool {
+    /// Whether the engine has answered; false where the kernel's driver is to read.
+    fn read_by_engine(&self, file: &OpenFile, read: &Read, data: &mut Data<'_>) -> Answer<bool> {
         match self.homifs.options().reads {
-            Reads::Kernel => return false,
+            Reads::Kernel => return Ok(false),
             // Each append makes a new map, and what it added is in the page cache.
-            Reads::Auto if file.state().is_written() => return false,
+            Reads::Auto if file.state().is_written() => return Ok(false),
             Reads::Auto | Reads::Engine => {}
         }
         let guard = match self.lower.read_media(file, self.homifs.volume().info().size) {
             Ok(Some(guard)) => guard,
-            Ok(None) => return false,
+            Ok(None) => return Ok(false),
             Err(error) => {
                 tracing::debug!(ino = file.ino(), %error, "the file has no map; it is read by the kernel's driver");
-                return false;
+                return Ok(false);
             }
         };
         let cached = guard.cached && self.homifs.options().reads == Reads::Auto;
-        if cached && file.is_cached(offset, size.into()) {
-            return false;
+        if cached && file.is_cached(read.offset, read.size.into()) {
+            return Ok(false);
         }
-        let result = self.homifs.read_mapped(Ino(file.ino()), &guard.map, offset, size, |bytes| {
+        let done = self.homifs.read_mapped(Ino(file.ino()), &guard.map, read.offset, read.size, |bytes| {
             file.state().read_by_engine(extents_core::to_u64(bytes.len()));
-            if let Some(reply) = reply.take() {
-                reply.data(bytes);
-            }
+            data.send(bytes);
         });
-        if let (Err(error), Some(reply)) = (result, reply.take()) {
-            reply.error(fuser::Errno::from_i32(error.errno()));
-        }
-        true
+        done.map(|()| true).map_err(|error| errno(&error))
     }
-}
-
-fn answer(engine: bool) -> FopenFlags {
-    if engine { FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH } else { FopenFlags::FOPEN_NOFLUSH }
 }

@@ -1,80 +1,80 @@
-//! Between FUSE's words and those of the lower mount.
+//! Between the session's words and those of the lower mount.
 
-use std::time::SystemTime;
+use extents_core::DeviceNumber;
+use homifs_lower::{Change, FileIoctl, Identity, Moment};
+use homifs_session::{Answer, Asker, Attributes, Ioctl, SetAttributes, Time, TimeOrNow, Usage};
+use rustix::fs::{FileType, StatVfs, Statx, StatxFlags, StatxTimestamp};
+use rustix::io::Errno;
 
-use extents_core::{DeviceNumber, Timestamp};
-use fuser::{Errno, FileAttr, FileType, INodeNo, Request, TimeOrNow};
-use homifs_core::FsError;
-use homifs_lower::{FileIoctl, Identity, Moment};
-use rustix::fs::{Statx, StatxTimestamp};
+use super::handles::Held;
+use crate::attributes::device as encode;
 
-use super::handles::Opened;
-use crate::attributes::{device as encode, system_time};
-
-pub(super) fn errno(error: rustix::io::Errno) -> Errno {
-    Errno::from_i32(error.raw_os_error())
+pub(super) fn identity(asker: &Asker) -> Identity {
+    Identity { uid: asker.uid, gid: asker.gid, pid: asker.pid }
 }
 
-pub(super) fn identity(request: &Request) -> Identity {
-    Identity { uid: request.uid(), gid: request.gid(), pid: request.pid() }
+/// The type bits of a mode; none where the volume does not keep types beside names.
+pub(super) fn mode_of(kind: FileType) -> u32 {
+    if kind == FileType::Unknown { 0 } else { kind.as_raw_mode() }
 }
 
-/// `ENOSYS` would turn attributes off for the whole mount.
-pub(super) fn xattr_error(error: rustix::io::Errno) -> FsError {
-    match error {
-        rustix::io::Errno::NODATA => FsError::NoAttribute,
-        other => FsError::Lower(other.raw_os_error()),
-    }
+/// `ENOSYS` for one attribute would turn attributes off for the whole mount.
+pub(super) fn not_nosys(error: Errno) -> Errno {
+    if error == Errno::NOSYS { Errno::OPNOTSUPP } else { error }
 }
 
-pub(super) fn attributes(number: u64, stat: &Statx) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(number),
+pub(super) fn attributes(number: u64, stat: &Statx) -> Attributes {
+    let born = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+    Attributes {
+        ino: number,
         size: stat.stx_size,
         blocks: stat.stx_blocks,
-        atime: time(&stat.stx_atime),
-        mtime: time(&stat.stx_mtime),
-        ctime: time(&stat.stx_ctime),
-        crtime: time(&stat.stx_btime),
-        kind: kind(rustix::fs::FileType::from_raw_mode(stat.stx_mode.into())),
-        perm: stat.stx_mode & 0o7777,
-        nlink: stat.stx_nlink,
+        accessed: time(&stat.stx_atime),
+        modified: time(&stat.stx_mtime),
+        changed: time(&stat.stx_ctime),
+        born: born.then(|| time(&stat.stx_btime)),
+        mode: stat.stx_mode.into(),
+        links: stat.stx_nlink,
         uid: stat.stx_uid,
         gid: stat.stx_gid,
-        rdev: encode(DeviceNumber { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor }),
-        blksize: stat.stx_blksize,
-        flags: 0,
+        device: encode(DeviceNumber { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor }),
+        block_size: stat.stx_blksize,
     }
 }
 
-pub(super) fn kind(kind: rustix::fs::FileType) -> FileType {
-    match kind {
-        rustix::fs::FileType::Directory => FileType::Directory,
-        rustix::fs::FileType::Symlink => FileType::Symlink,
-        rustix::fs::FileType::Fifo => FileType::NamedPipe,
-        rustix::fs::FileType::Socket => FileType::Socket,
-        rustix::fs::FileType::CharacterDevice => FileType::CharDevice,
-        rustix::fs::FileType::BlockDevice => FileType::BlockDevice,
-        rustix::fs::FileType::RegularFile | rustix::fs::FileType::Unknown => FileType::RegularFile,
-    }
+fn time(time: &StatxTimestamp) -> Time {
+    Time { seconds: time.tv_sec, nanoseconds: time.tv_nsec }
 }
 
-fn time(time: &StatxTimestamp) -> SystemTime {
-    system_time(Timestamp { seconds: time.tv_sec, nanoseconds: time.tv_nsec })
-}
-
-/// fuser takes the nanoseconds of a time before 1970 away from its second, where they count forward; here they are put
-/// back.
-pub(super) fn moment(time: TimeOrNow) -> Moment {
+fn moment(time: TimeOrNow) -> Moment {
     match time {
         TimeOrNow::Now => Moment::Now,
-        TimeOrNow::SpecificTime(time) => match time.duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(after) => Moment::At(i64::try_from(after.as_secs()).unwrap_or(i64::MAX), after.subsec_nanos()),
-            Err(error) => {
-                let before = error.duration();
-                Moment::At(-i64::try_from(before.as_secs()).unwrap_or(i64::MAX), before.subsec_nanos())
-            }
-        },
+        TimeOrNow::At(Time { seconds, nanoseconds }) => Moment::At(seconds, nanoseconds),
+    }
+}
+
+pub(super) fn change(asked: &SetAttributes) -> Change {
+    Change {
+        mode: asked.mode,
+        uid: asked.uid,
+        gid: asked.gid,
+        size: asked.size,
+        accessed: asked.accessed.map(moment),
+        modified: asked.modified.map(moment),
+    }
+}
+
+pub(super) fn usage(usage: &StatVfs) -> Usage {
+    let size = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
+    Usage {
+        blocks: usage.f_blocks,
+        free: usage.f_bfree,
+        available: usage.f_bavail,
+        files: usage.f_files,
+        files_free: usage.f_ffree,
+        block_size: size(usage.f_bsize),
+        name_length: size(usage.f_namemax),
+        fragment_size: size(usage.f_frsize),
     }
 }
 
@@ -85,25 +85,19 @@ pub(super) fn device(encoded: u32) -> u64 {
 }
 
 /// Carries out an ioctl on an open file or directory: its result and what the argument holds then.
-pub(super) fn ioctl(
-    open: &Opened,
-    request: &Request,
-    command: u32,
-    argument: &[u8],
-    out_size: u32,
-) -> Result<(i32, Vec<u8>), rustix::io::Errno> {
+pub(super) fn ioctl(open: &Held, asker: &Asker, asked: &Ioctl<'_>) -> Answer<(i32, Vec<u8>)> {
     let for_root = [FileIoctl::SET_LABEL, FileIoctl::TRIM, FileIoctl::SHUTDOWN];
-    if for_root.contains(&FileIoctl(command)) && request.uid() != 0 {
-        return Err(rustix::io::Errno::PERM);
+    if for_root.contains(&FileIoctl(asked.command)) && asker.uid != 0 {
+        return Err(Errno::PERM);
     }
     // The kernel's FUSE asks for flags with fewer bytes than the number of the request says.
-    let room = usize::try_from((command >> 16) & 0x3fff).unwrap_or(0);
-    let out_size = usize::try_from(out_size).unwrap_or(0);
-    let mut bytes = argument.to_vec();
-    bytes.resize(room.max(out_size).max(argument.len()), 0);
+    let room = usize::try_from((asked.command >> 16) & 0x3fff).unwrap_or(0);
+    let out_size = usize::try_from(asked.out_size).unwrap_or(0);
+    let mut bytes = asked.argument.to_vec();
+    bytes.resize(room.max(out_size).max(asked.argument.len()), 0);
     let result = match open {
-        Opened::File { file, .. } => file.ioctl(command, &mut bytes)?,
-        Opened::Directory(directory) => directory.ioctl(command, &mut bytes)?,
+        Held::File { file, .. } => file.ioctl(asked.command, &mut bytes)?,
+        Held::Directory(directory) => directory.ioctl(asked.command, &mut bytes)?,
     };
     bytes.truncate(out_size);
     Ok((result, bytes))
@@ -111,8 +105,6 @@ pub(super) fn ioctl(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -120,15 +112,5 @@ mod tests {
         for (major, minor) in [(8, 1), (259, 0x12345), (4095, 0xfffff)] {
             assert_eq!(device(encode(DeviceNumber { major, minor })), rustix::fs::makedev(major, minor));
         }
-    }
-
-    #[test]
-    fn moment_before_1970_is_the_one_that_the_program_said() {
-        // As fuser hands over second -2 and nanosecond 250,000,000.
-        let given = SystemTime::UNIX_EPOCH - Duration::new(2, 250_000_000);
-        let Moment::At(seconds, nanoseconds) = moment(TimeOrNow::SpecificTime(given)) else {
-            panic!("a time")
-        };
-        assert_eq!((seconds, nanoseconds), (-2, 250_000_000));
     }
 }
