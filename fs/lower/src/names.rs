@@ -138,7 +138,7 @@ impl Lower {
         let parent = self.path(parent)?;
         let exclusive = OFlags::from_bits_retain(flags.cast_unsigned()) & OFlags::EXCL;
         let access = OpenFile::access_of(flags, false);
-        let flags = OpenFile::flags(flags) - OFlags::NOFOLLOW | OFlags::TMPFILE | exclusive;
+        let flags = OpenFile::flags(flags) | OFlags::TMPFILE | exclusive;
         let acting = Assumed::creating(&create.who, create.mode, create.umask);
         let file = openat(&parent, c".", flags, Mode::from_raw_mode(create.mode))?;
         drop(acting);

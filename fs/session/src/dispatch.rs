@@ -325,7 +325,7 @@ impl<F: Filesystem> Request<'_, F> {
         let asked: CopyFileRangeIn = arguments.take()?;
         let long = self.opcode == Opcode::CopyFileRange64;
         // The older answer has 32 bits for the length; a copy may always be shorter than asked.
-        let most = if long { u64::MAX } else { u64::from(u32::MAX & !0xfff) };
+        let most = if long { u64::MAX } else { u64::from(!0xfff_u32) };
         let CopyFileRangeIn { from, from_offset, to, to_offset, length, .. } = asked;
         let copy = Copy { from, from_offset, to, to_offset, length: length.min(most) };
         let copied = self.filesystem.copy(&self.asker(), &copy)?;

@@ -1,7 +1,7 @@
 //! A session: agreed once, then served by threads until the file system is not mounted any more.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use crate::arguments::Arguments;
@@ -69,25 +69,30 @@ impl<F: Filesystem> Session<F> {
     pub fn run(self, threads: usize) -> io::Result<()> {
         let Self { filesystem, connection, agreed } = self;
         let long_setxattr = agreed.capabilities.contains(Capabilities::SETXATTR_EXT);
+        let (ended, ends) = mpsc::channel();
+        let threads = threads.max(1);
         let mut workers = Vec::new();
-        for number in 0..threads.max(1) {
+        for number in 0..threads {
             let mut device = Device::new(connection.another()?, agreed.max_write);
-            let filesystem = Arc::clone(&filesystem);
-            let work = move || -> io::Result<()> {
+            let (filesystem, ended) = (Arc::clone(&filesystem), ended.clone());
+            let mut work = move || -> io::Result<()> {
                 while let Some((request, mut answers)) = device.receive()? {
                     serve(&*filesystem, long_setxattr, &request.header, request.arguments, &mut answers);
                 }
                 Ok(())
             };
-            workers.push(thread::Builder::new().name(format!("fuse-{number}")).spawn(work)?);
+            // Nobody listens any more where another one has failed.
+            let worker = thread::Builder::new().name(format!("fuse-{number}"));
+            workers.push(worker.spawn(move || drop(ended.send(work())))?);
         }
-        let mut result = Ok(());
+        drop(ended);
+        // The first failure ends the session, rather than one thread less after the other.
+        ends.iter().take(threads).collect::<io::Result<()>>()?;
+        // What threads have of their own, queues to the device, is gone when this returns.
         for worker in workers {
-            let ended =
-                worker.join().unwrap_or_else(|_| Err(io::Error::other("a worker of the session panicked")));
-            result = result.and(ended);
+            worker.join().map_err(|_| io::Error::other("a thread of the session panicked"))?;
         }
-        result
+        Ok(())
     }
 }
 
