@@ -147,6 +147,16 @@ impl Lower {
         self.reopen(ino, OFlags::PATH)
     }
 
+    /// A descriptor of a directory, which only names it.
+    pub(crate) fn directory(&self, ino: u64) -> Result<Arc<OwnedFd>> {
+        if let Some(directory) = self.nodes.directory(ino) {
+            return Ok(directory);
+        }
+        let directory = Arc::new(self.reopen(ino, OFlags::PATH | OFlags::DIRECTORY)?);
+        self.nodes.keep_directory(&KernelHandle::of(&*directory)?, &directory);
+        Ok(directory)
+    }
+
     /// Opens a node, whatever became of its name.
     pub(crate) fn reopen(&self, ino: u64, flags: OFlags) -> Result<OwnedFd> {
         let handle = self.nodes.handle(ino).unwrap_or_else(|| self.handle_of_forgotten(ino))?;
@@ -181,7 +191,10 @@ impl Lower {
     /// # Errors
     /// `ESTALE` where it is not on the volume any more.
     pub fn stat(&self, ino: u64) -> Result<Statx> {
-        stat_of(&self.path(ino)?)
+        match self.nodes.directory(ino) {
+            Some(directory) => stat_of(&directory),
+            None => stat_of(&self.path(ino)?),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RenameFlags, linkat, mkdirat, mknodat, openat, readlinkat,
-    renameat_with, symlinkat, unlinkat,
+    renameat_with, statx, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -15,7 +15,7 @@ use crate::open_files::OpenFile;
 use crate::sys::handles::KernelHandle;
 use crate::sys::identity::{Assumed, Identity};
 use crate::sys::writers;
-use crate::{Found, Lower, Result, proc_path, stat_of};
+use crate::{Found, Lower, Result, STAT, proc_path, stat_of};
 
 /// What a new file is to be.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +31,9 @@ pub struct Create {
 /// Bytes of a removed file that are not left to the moment when FUSE forgets it.
 const LARGE: u64 = 64 << 10;
 
+/// How often a name is looked up that leads elsewhere each time.
+const ATTEMPTS: usize = 16;
+
 /// A node that is about to lose a name.
 struct Losing<'a> {
     node: OwnedFd,
@@ -42,8 +45,25 @@ fn name_of(name: &OsStr) -> Result<CString> {
 }
 
 impl Lower {
+    /// What a name leads to; the node is then known. It is not opened for that: two calls instead of four.
     fn child(&self, parent: &OwnedFd, name: &CStr) -> Result<Found> {
-        self.told(&openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
+        for _ in 0..ATTEMPTS {
+            let handle = KernelHandle::at(parent, name)?;
+            // Before its attributes are looked at: from now on the node is kept by whoever takes its name.
+            self.nodes.told(handle);
+            match statx(parent, name, AtFlags::SYMLINK_NOFOLLOW, STAT) {
+                Ok(stat) if stat.stx_ino == handle.ino() => {
+                    return Ok(Found { ino: handle.ino(), generation: handle.generation(), stat });
+                }
+                other => {
+                    self.forget(handle.ino(), 1);
+                    // Another file has the name by now, if any.
+                    other?;
+                }
+            }
+        }
+        // The kernel's path walk looks again.
+        Err(Errno::STALE)
     }
 
     /// Looks a name up; the node is then known.
@@ -55,7 +75,8 @@ impl Lower {
             // The kernel's FUSE asks so for a node of which it only has a file handle, whatever its type.
             return self.told(&self.path(parent)?);
         }
-        self.child(&self.path(parent)?, &name_of(name)?)
+        let parent = self.directory(parent)?;
+        self.child(&parent, &name_of(name)?)
     }
 
     /// Makes a file that is no directory and no symbolic link; `device` where it is a device.
@@ -63,7 +84,7 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn make_node(&self, parent: u64, name: &OsStr, create: &Create, device: u64) -> Result<Found> {
-        let (parent, name) = (self.path(parent)?, name_of(name)?);
+        let (parent, name) = (self.directory(parent)?, name_of(name)?);
         let kind = FileType::from_raw_mode(create.mode);
         let mode = Mode::from_raw_mode(create.mode);
         let acting = Assumed::creating(&create.who, create.mode, create.umask);
@@ -78,7 +99,7 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn make_directory(&self, parent: u64, name: &OsStr, create: &Create) -> Result<Found> {
-        let (parent, name) = (self.path(parent)?, name_of(name)?);
+        let (parent, name) = (self.directory(parent)?, name_of(name)?);
         let acting = Assumed::creating(&create.who, create.mode, create.umask);
         mkdirat(&parent, &*name, Mode::from_raw_mode(create.mode))?;
         drop(acting);
@@ -90,7 +111,7 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn make_symlink(&self, parent: u64, name: &OsStr, target: &OsStr, who: &Identity) -> Result<Found> {
-        let (parent, name) = (self.path(parent)?, name_of(name)?);
+        let (parent, name) = (self.directory(parent)?, name_of(name)?);
         let acting = Assumed::new(who);
         symlinkat(&*name_of(target)?, &parent, &*name)?;
         drop(acting);
@@ -109,7 +130,7 @@ impl Lower {
         flags: i32,
         by_appends: bool,
     ) -> Result<(Found, OpenFile)> {
-        let (parent, name) = (self.path(parent)?, name_of(name)?);
+        let (parent, name) = (self.directory(parent)?, name_of(name)?);
         let exclusive = OFlags::from_bits_retain(flags.cast_unsigned()) & OFlags::EXCL;
         let access = OpenFile::access_of(flags, by_appends);
         let all = flags;
@@ -135,7 +156,7 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn create_unnamed(&self, parent: u64, create: &Create, flags: i32) -> Result<(Found, OpenFile)> {
-        let parent = self.path(parent)?;
+        let parent = self.directory(parent)?;
         let exclusive = OFlags::from_bits_retain(flags.cast_unsigned()) & OFlags::EXCL;
         let access = OpenFile::access_of(flags, false);
         let flags = OpenFile::flags(flags) | OFlags::TMPFILE | exclusive;
@@ -166,7 +187,7 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn link(&self, ino: u64, parent: u64, name: &OsStr) -> Result<Found> {
-        let (file, parent, name) = (self.path(ino)?, self.path(parent)?, name_of(name)?);
+        let (file, parent, name) = (self.path(ino)?, self.directory(parent)?, name_of(name)?);
         linkat(rustix::fs::CWD, proc_path(&file), &parent, &*name, AtFlags::SYMLINK_FOLLOW)?;
         // Before the name is looked up: whoever has removed it again by then is noticed there.
         self.nodes.named(ino);
@@ -178,7 +199,7 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn unlink(&self, parent: u64, name: &OsStr) -> Result<()> {
-        let (parent, name) = (self.path(parent)?, name_of(name)?);
+        let (parent, name) = (self.directory(parent)?, name_of(name)?);
         let losing = self.losing(&parent, &name)?;
         unlinkat(&parent, &*name, AtFlags::empty())?;
         self.lost(losing);
@@ -231,7 +252,7 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn remove_directory(&self, parent: u64, name: &OsStr) -> Result<()> {
-        let (parent, name) = (self.path(parent)?, name_of(name)?);
+        let (parent, name) = (self.directory(parent)?, name_of(name)?);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let node = openat(&parent, &*name, flags, Mode::empty())?;
         unlinkat(&parent, &*name, AtFlags::REMOVEDIR)?;
@@ -244,7 +265,7 @@ impl Lower {
     /// # Errors
     /// What the kernel's driver says.
     pub fn rename(&self, from: (u64, &OsStr), to: (u64, &OsStr), flags: u32, who: &Identity) -> Result<()> {
-        let (old, new) = (self.path(from.0)?, self.path(to.0)?);
+        let (old, new) = (self.directory(from.0)?, self.directory(to.0)?);
         let flags = RenameFlags::from_bits_retain(flags);
         // A whiteout is a new file.
         let _acting = flags.contains(RenameFlags::WHITEOUT).then(|| Assumed::new(who));

@@ -8,13 +8,19 @@
 //!
 //! FUSE tells of closing a file and of forgetting its node one after the other, but two threads may take these up the other
 //! way round. So an entry stays as long as either counts.
+//!
+//! Directories that something was looked for in last are kept open: each request for a name would else open its directory by the
+//! handle first. They are no [`OpenNode`]s, since they keep nothing that was removed: with its name a directory loses that
+//! descriptor.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use dashmap::mapref::one::RefMut;
+use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -35,11 +41,16 @@ struct Known {
     pin: Option<OwnedFd>,
     /// Whether only its number is kept.
     emptied: bool,
+    /// Of a directory that was asked for a short while ago.
+    directory: Option<Arc<OwnedFd>>,
 }
+
+/// So many directories are kept open.
+const DIRECTORIES: usize = 256;
 
 impl Known {
     fn new(handle: KernelHandle) -> Self {
-        Self { handle, lookups: 0, opens: 0, nameless: false, pin: None, emptied: false }
+        Self { handle, lookups: 0, opens: 0, nameless: false, pin: None, emptied: false, directory: None }
     }
 
     /// Whether neither FUSE nor anybody who has it open knows of it.
@@ -52,6 +63,8 @@ impl Known {
 #[derive(Debug, Default)]
 pub(crate) struct Nodes {
     known: DashMap<u64, Known, FxBuildHasher>,
+    /// Directories that are kept open, by inode number, the oldest first. One may stand here twice, or be closed already.
+    directories: Mutex<VecDeque<u64>>,
 }
 
 impl Nodes {
@@ -88,10 +101,32 @@ impl Nodes {
             && known.handle == *handle
         {
             known.nameless = true;
+            known.directory = None;
             if known.opens == 0 {
                 known.pin = Some(node);
             }
         }
+    }
+
+    /// A directory that is kept open.
+    pub(crate) fn directory(&self, ino: u64) -> Option<Arc<OwnedFd>> {
+        self.known.get(&ino)?.directory.clone()
+    }
+
+    /// Keeps a directory open for whoever asks next, unless it was removed meanwhile.
+    pub(crate) fn keep_directory(&self, handle: &KernelHandle, directory: &Arc<OwnedFd>) {
+        match self.known.get_mut(&handle.ino()) {
+            Some(mut known) if known.handle == *handle && !known.nameless => {
+                known.directory = Some(Arc::clone(directory));
+            }
+            _ => return,
+        }
+        let mut directories = self.directories.lock();
+        directories.push_back(handle.ino());
+        let oldest = if directories.len() > DIRECTORIES { directories.pop_front() } else { None };
+        drop(directories);
+        let closed = oldest.and_then(|oldest| self.known.get_mut(&oldest)?.directory.take());
+        drop(closed);
     }
 
     /// Notes that a node which had no name, or never had one (`O_TMPFILE`), has one.
@@ -231,5 +266,33 @@ mod tests {
         assert!(!nodes.known.is_empty());
         drop(open);
         assert!(nodes.known.is_empty());
+    }
+
+    #[test]
+    fn directories_are_kept_open_until_others_are_or_they_are_removed() {
+        let nodes = Nodes::default();
+        let handle = |ino: usize| KernelHandle::ext4(ino.try_into().unwrap()).unwrap();
+        let keep = |ino: usize| nodes.keep_directory(&handle(ino), &Arc::new(descriptor()));
+        let is_kept = |ino: usize| nodes.directory(handle(ino).ino()).is_some();
+        nodes.told(handle(12));
+        nodes.told(handle(13));
+        (keep(12), keep(13));
+        assert!(is_kept(12) && is_kept(13));
+        // Nobody would tell that it was forgotten.
+        keep(14);
+        assert!(!is_kept(14), "FUSE does not know it");
+        nodes.keep(&handle(13), descriptor());
+        assert!(!is_kept(13), "it was removed");
+        // Whoever opened it before that, and comes late.
+        keep(13);
+        assert!(!is_kept(13), "it stays so");
+        for ino in 100..100 + DIRECTORIES {
+            nodes.told(handle(ino));
+            keep(ino);
+        }
+        assert!(!is_kept(12), "others took its place");
+        assert!((100..100 + DIRECTORIES).all(is_kept));
+        nodes.forgotten(100, 1);
+        assert!(!is_kept(100), "it was forgotten");
     }
 }

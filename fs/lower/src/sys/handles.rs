@@ -3,7 +3,8 @@
 //! A node that nobody has open is kept as its handle, so that no descriptor pins it: a file that was unlinked and closed
 //! frees its space at once, and a million names that the kernel remembers cost a million small entries and no descriptors.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -29,17 +30,26 @@ pub(crate) struct KernelHandle {
 impl KernelHandle {
     /// The handle of what a descriptor, perhaps one of `O_PATH`, stands for.
     pub(crate) fn of(fd: impl AsFd) -> Result<Self, Errno> {
+        Self::get(fd.as_fd(), c"", libc::AT_EMPTY_PATH)
+    }
+
+    /// The handle of what a name in a directory leads to; of a symbolic link its own.
+    pub(crate) fn at(directory: impl AsFd, name: &CStr) -> Result<Self, Errno> {
+        Self::get(directory.as_fd(), name, 0)
+    }
+
+    fn get(at: BorrowedFd<'_>, name: &CStr, flags: i32) -> Result<Self, Errno> {
         let mut handle = Self { bytes: 32, kind: 0, handle: [0; MOST] };
         let mut mount: libc::c_int = 0;
-        // SAFETY: The path is an empty string, the handle has the room that it says, and both outlive the call.
+        // SAFETY: The name ends with its NUL, the handle has the room that it says, and both outlive the call.
         checked(unsafe {
             libc::syscall(
                 libc::SYS_name_to_handle_at,
-                fd.as_fd().as_raw_fd(),
-                c"".as_ptr(),
+                at.as_raw_fd(),
+                name.as_ptr(),
                 &raw mut handle,
                 &raw mut mount,
-                libc::AT_EMPTY_PATH,
+                flags,
             )
         })?;
         Ok(handle)
