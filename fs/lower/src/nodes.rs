@@ -276,7 +276,8 @@ mod tests {
         let is_kept = |ino: usize| nodes.directory(handle(ino).ino()).is_some();
         nodes.told(handle(12));
         nodes.told(handle(13));
-        (keep(12), keep(13));
+        keep(12);
+        keep(13);
         assert!(is_kept(12) && is_kept(13));
         // Nobody would tell that it was forgotten.
         keep(14);

@@ -23,6 +23,7 @@ mod listing;
 mod negotiation;
 mod reply;
 mod requests;
+mod roster;
 mod session;
 mod wire;
 

@@ -11,6 +11,7 @@ use crate::dispatch::serve;
 use crate::filesystem::Filesystem;
 use crate::negotiation::{Agreement, Capabilities, Offer};
 use crate::reply::Reply;
+use crate::roster::Roster;
 use crate::wire::{InitIn, InitMore, InitOut, MAJOR, MINOR, OLDEST_MINOR, Opcode};
 
 /// The kernel's default for the longest request (`fs.fuse.max_pages_limit`).
@@ -70,20 +71,30 @@ impl<F: Filesystem> Session<F> {
         let Self { filesystem, connection, agreed } = self;
         let long_setxattr = agreed.capabilities.contains(Capabilities::SETXATTR_EXT);
         let (ended, ends) = mpsc::channel();
+        let roster = Arc::new(Roster::default());
         let threads = threads.max(1);
         let mut workers = Vec::new();
         for number in 0..threads {
             let mut device = Device::new(connection.another()?, agreed.max_write);
-            let (filesystem, ended) = (Arc::clone(&filesystem), ended.clone());
-            let mut work = move || -> io::Result<()> {
-                while let Some((request, mut answers)) = device.receive()? {
-                    serve(&*filesystem, long_setxattr, &request.header, request.arguments, &mut answers);
-                }
-                Ok(())
+            let (filesystem, roster) = (Arc::clone(&filesystem), Arc::clone(&roster));
+            let ended = ended.clone();
+            let work = move || {
+                let mut answer_all = || -> io::Result<()> {
+                    loop {
+                        roster.wait();
+                        let received = device.receive();
+                        roster.took();
+                        let Some((request, mut answers)) = received? else { return Ok(()) };
+                        let (header, arguments) = (request.header, request.arguments);
+                        serve(&*filesystem, long_setxattr, &header, arguments, &mut answers);
+                    }
+                };
+                let result = answer_all();
+                roster.end();
+                // Nobody listens any more where another one has failed.
+                let _ = ended.send(result);
             };
-            // Nobody listens any more where another one has failed.
-            let worker = thread::Builder::new().name(format!("fuse-{number}"));
-            workers.push(worker.spawn(move || drop(ended.send(work())))?);
+            workers.push(thread::Builder::new().name(format!("fuse-{number}")).spawn(work)?);
         }
         drop(ended);
         // The first failure ends the session, rather than one thread less after the other.
