@@ -177,7 +177,9 @@ mod tests {
                 let all = Arc::new(Barrier::new(THREADS + 1));
                 for _ in 0..THREADS {
                     let all = Arc::clone(&all);
-                    device.ask(move || drop(all.wait()));
+                    device.ask(move || {
+                        all.wait();
+                    });
                 }
                 all.wait();
             }
@@ -194,7 +196,9 @@ mod tests {
                 let all = Arc::new(Barrier::new(THREADS));
                 for _ in 0..THREADS - 1 {
                     let all = Arc::clone(&all);
-                    device.ask(move || drop(all.wait()));
+                    device.ask(move || {
+                        all.wait();
+                    });
                 }
                 let (answer, answered) = mpsc::channel();
                 device.ask(move || answer.send(()).unwrap());
